@@ -1,0 +1,69 @@
+import { createHash } from "node:crypto";
+
+/** Values that JSON can hold, plus bigint for integers beyond 2^53. */
+export type Json =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | readonly Json[]
+  | { readonly [key: string]: Json | undefined };
+
+/**
+ * JSON text with bigint printed as an integer. `indent` as in JSON.stringify.
+ * Objects keep their order; undefined members are left out.
+ */
+export function stringifyJson(value: unknown, indent?: number): string {
+  return JSON.stringify(
+    value,
+    // rawJSON is the only exact way to print an integer beyond 2^53.
+    (_key, member: unknown) =>
+      typeof member === "bigint" ? (JSON as unknown as RawJson).rawJSON(member.toString()) : member,
+    indent,
+  );
+}
+
+interface RawJson {
+  rawJSON(text: string): unknown;
+}
+
+/** One text per value: object keys sorted by code unit, no blanks. What fingerprints are hashes of. */
+export function canonicalJson(value: Json): string {
+  if (Array.isArray(value)) return `[${value.map((item: Json) => canonicalJson(item)).join(",")}]`;
+  if (value !== null && typeof value === "object") {
+    const members = Object.entries(value as { readonly [key: string]: Json | undefined })
+      .filter((entry): entry is [string, Json] => entry[1] !== undefined)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, member]) => `${JSON.stringify(key)}:${canonicalJson(member)}`);
+    return `{${members.join(",")}}`;
+  }
+  return stringifyJson(value);
+}
+
+export function sha256(text: string | Uint8Array): string {
+  return createHash("sha256").update(text).digest("hex");
+}
+
+/**
+ * Parses JSON as Python writes it: bare NaN, Infinity and -Infinity are numbers.
+ * @throws {SyntaxError} as JSON.parse does.
+ */
+export function parsePythonJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    if (!/NaN|Infinity/.test(text)) throw error;
+  }
+  // A marker that cannot occur in the text stands for each bare word; strings are matched first, so that theirs stay.
+  let marker = "\u0000nonfinite:";
+  while (text.includes(marker)) marker += ":";
+  const quoted = text.replace(/"[^"\\]*(?:\\.[^"\\]*)*"|-?Infinity|NaN/g, (token) =>
+    token.startsWith('"') ? token : JSON.stringify(marker + token),
+  );
+  return JSON.parse(quoted, (_key, value: unknown) =>
+    typeof value === "string" && value.startsWith(marker)
+      ? Number(value.slice(marker.length))
+      : value,
+  );
+}

@@ -1,0 +1,74 @@
+import { readdir, readFile, readlink } from "node:fs/promises";
+import { errnoName } from "./errors.ts";
+
+/** A process that can't be mistaken for a later one with the same pid: the start time is in clock ticks since boot. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  readonly startTime: string;
+}
+
+/** Fields of /proc/<pid>/stat after the command name, which may itself hold blanks and brackets (proc(5)). */
+async function statFields(pid: number): Promise<readonly string[] | undefined> {
+  try {
+    const text = await readFile(`/proc/${pid}/stat`, "utf8");
+    return text.slice(text.lastIndexOf(")") + 2).split(" ");
+  } catch (error) {
+    if (["ENOENT", "ESRCH"].includes(errnoName(error) ?? "")) return undefined;
+    throw error;
+  }
+}
+
+/** The start time of a process that runs; undefined when it is gone or a zombie. */
+export async function processStartTime(pid: number): Promise<string | undefined> {
+  const fields = await statFields(pid);
+  if (fields === undefined || fields[0] === "Z" || fields[0] === "X") return undefined;
+  return fields[19];
+}
+
+/** The process group of a process that runs. */
+export async function processGroup(pid: number): Promise<number | undefined> {
+  const group = (await statFields(pid))?.[2];
+  return group === undefined ? undefined : Number(group);
+}
+
+/** True while exactly this process runs (not a zombie, not a later process with its pid). */
+export async function isRunning({ pid, startTime }: ProcessIdentity): Promise<boolean> {
+  return (await processStartTime(pid)) === startTime;
+}
+
+/** Pids of this user's processes whose environment holds `NAME=value`, in ascending order. */
+export async function processesWithEnvironment(name: string, value: string): Promise<number[]> {
+  const wanted = `\0${name}=${value}\0`;
+  const pids: number[] = [];
+  for (const entry of await readdir("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    try {
+      const environment = await readFile(`/proc/${entry}/environ`, "latin1");
+      if (`\0${environment}`.includes(wanted)) pids.push(Number(entry));
+    } catch {
+      // Another user's process, or one that has just ended: not ours to find.
+    }
+  }
+  return pids.sort((a, b) => a - b);
+}
+
+/** Sends a signal (0: none, only looks) to a pid, or to a whole group with a negative pid. @returns false when nothing is there. */
+export function sendSignal(pid: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    process.kill(pid, signal);
+    return true;
+  } catch (error) {
+    if (errnoName(error) === "ESRCH") return false;
+    throw error;
+  }
+}
+
+/** Random per boot of this machine (proc(5)): tells a reboot from a process that is merely gone. */
+export async function bootId(): Promise<string> {
+  return (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
+}
+
+/** The pid namespace of this process: pids of two namespaces must never be compared. */
+export async function pidNamespace(): Promise<string> {
+  return await readlink("/proc/self/ns/pid");
+}

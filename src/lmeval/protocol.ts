@@ -1,0 +1,281 @@
+/**
+ * What the harness (harness/, Python) and we say to each other: one JSON object per line, requests on its stdin, messages
+ * on its stdout. End of its stdin means: kill the children and exit. Spelled in snake_case on both sides. Numbers that are
+ * not finite travel as the strings "NaN", "Infinity" and "-Infinity" and only where a field says so.
+ */
+import { z } from "zod";
+
+/** Any JSON value. */
+const json: z.ZodType<unknown> = z.unknown();
+const jsonObject = z.record(z.string(), json);
+
+/** The evaluation arguments of one profile, as in the config: `${EH_MODEL_PATH}` and the like are not expanded. */
+export interface Evaluation {
+  /** `eval.model_args` with every value as YAML gave it. */
+  readonly model_args: Readonly<Record<string, unknown>>;
+  /** `eval.lm_eval_args`, likewise: names of `lm_eval run` flags without dashes; `model` is one of them. */
+  readonly lm_eval_args: Readonly<Record<string, unknown>>;
+}
+
+/** How a leaf is found again without an index. */
+export const LeafSource = z.strictObject({
+  /** `task`: a YAML file. `python`: a YAML file that names a class. */
+  kind: z.enum(["task", "python"]),
+  yaml_path: z.string(),
+});
+
+/** One lm_eval task that yields scores, with the overrides that a group applies to it. */
+export const Leaf = z.strictObject({
+  /** Name, plus `~{hash6}` with overrides; unsafe characters for file names are replaced. */
+  id: z.string(),
+  name: z.string(),
+  source: LeafSource,
+  /** Keys that groups lay over the task's own config, outermost last applied, as lm_eval merges them. */
+  overrides: jsonObject,
+  output_type: z.string().nullable(),
+  dataset: z.strictObject({ path: z.string().nullable(), name: z.string().nullable() }),
+  /** Effective: the task's own, the group's, or the command line's; null in lm_eval counts as 0. */
+  num_fewshot: z.int(),
+  max_gen_toks: z.int().nullable(),
+  generation_kwargs: jsonObject.nullable(),
+  repeats: z.int(),
+  filters: z.array(z.string()),
+  metrics: z.array(
+    z.strictObject({
+      metric: z.string(),
+      aggregation: z.string().nullable(),
+      higher_is_better: z.boolean().nullable(),
+    }),
+  ),
+  /** Runs generated code: needs `confirm_run_unsafe_code`. */
+  unsafe_code: z.boolean(),
+  /** The Python class of a `python` leaf: two leaves of one class never share a child. */
+  python_class: z.string().nullable(),
+  version: z.union([z.string(), z.number()]).nullable(),
+  /** The task's part of the fingerprint: the same for every profile. */
+  inputs: jsonObject,
+});
+export type Leaf = z.output<typeof Leaf>;
+
+export interface GroupAggregation {
+  metric: string;
+  filter_list: string[] | null;
+  weight_by_size: boolean;
+}
+
+/** A suite as lm_eval builds it: tags flattened and sorted, duplicates kept. */
+export interface SuiteNode {
+  /** A leaf's name, or the group's or tag's (inline subgroups: `parent::name`). */
+  name: string;
+  kind: "leaf" | "group" | "tag";
+  /** Set for leaves: the id of the leaf in `leaves`. */
+  leaf_id: string | null;
+  alias: string | null;
+  version: string | number | null;
+  children: SuiteNode[];
+  aggregation: GroupAggregation[];
+  /** Names among the children that lm_eval does not know. */
+  missing: string[];
+}
+
+export const SuiteNode: z.ZodType<SuiteNode> = z.strictObject({
+  name: z.string(),
+  kind: z.enum(["leaf", "group", "tag"]),
+  leaf_id: z.string().nullable(),
+  alias: z.string().nullable(),
+  version: z.union([z.string(), z.number()]).nullable(),
+  get children() {
+    return z.array(SuiteNode);
+  },
+  aggregation: z.array(
+    z.strictObject({
+      metric: z.string(),
+      filter_list: z.array(z.string()).nullable(),
+      weight_by_size: z.boolean(),
+    }),
+  ),
+  missing: z.array(z.string()),
+});
+
+/** Versions of everything that can change a score; null when it is not installed. */
+export const HarnessVersions = z.strictObject({
+  python: z.string(),
+  lm_eval: z.string(),
+  /** Over the paths and contents of lm_eval's own Python files. */
+  lm_eval_sha256: z.string(),
+  datasets: z.string().nullable(),
+  transformers: z.string().nullable(),
+  torch: z.string().nullable(),
+});
+export type HarnessVersions = z.output<typeof HarnessVersions>;
+
+/** Asks for the task tree. Answered by `planned` or `error`. */
+export interface PlanRequest {
+  readonly type: "plan";
+  readonly id: string;
+  readonly suites: readonly string[];
+  /** Searched first; lm_eval's built-in tasks only for names that are missing there. */
+  readonly include_path: string | null;
+  /** Where the index of lm_eval's files is kept between calls. */
+  readonly cache_dir: string;
+  /** By profile name. */
+  readonly evaluations: Readonly<Record<string, Evaluation>>;
+}
+
+/** A leaf to evaluate: enough to load it without an index and to see that it is still the one that was planned. */
+export interface RunLeaf {
+  readonly id: string;
+  readonly name: string;
+  readonly source: z.output<typeof LeafSource>;
+  readonly overrides: Readonly<Record<string, unknown>>;
+  /** Computed again when the leaf is loaded: a difference fails the leaf with class `task-changed`. */
+  readonly fingerprint: string;
+}
+
+/** Evaluates leaves, one after another, in one forked child. Answered by `started` … `ended`. */
+export interface RunRequest {
+  readonly type: "run";
+  /** Unique per request of this harness process. */
+  readonly id: string;
+  readonly leaves: readonly RunLeaf[];
+  readonly evaluation: Evaluation;
+  /** Added to the child's environment after the fork; fills `${NAME}` in the evaluation arguments too. */
+  readonly env: Readonly<Record<string, string>>;
+  /**
+   * Where requests to a loopback base_url on EH_PORT go instead: the leaf's index in `leaves` and the path of the
+   * original base_url are appended (`{prefix}/{index}/v1/completions`). null: base_url stays.
+   */
+  readonly base_url_prefix: string | null;
+  /** `eval.timeout` is the balancer's; the model object gets these (DESIGN section 8). */
+  readonly request_timeout_s: number;
+  readonly request_retries: number;
+  /** The unit's directory for leaf files; created if missing. */
+  readonly output_dir: string;
+  /** Part of the samples file's name and of temporary names. */
+  readonly owner: string;
+  /** Copied into the `eval_hive` block of each leaf file, beside `fingerprint`, `inputs` and `samples`. */
+  readonly record: Readonly<Record<string, unknown>>;
+  /** The child's stdout and stderr are appended here. */
+  readonly log_file: string;
+  /** The child's working directory. */
+  readonly cwd: string;
+  /**
+   * A name keeps the child and its loaded model for the next request with the same name (serverless units); another
+   * name ends it. null: a child per request.
+   */
+  readonly resident: string | null;
+}
+
+export type HarnessRequest =
+  | PlanRequest
+  | RunRequest
+  /** Ends the child of a run at once (TERM, then KILL to its group); `ended` follows. */
+  | { readonly type: "cancel"; readonly id: string }
+  | { readonly type: "ping"; readonly n: number }
+  | { readonly type: "shutdown" };
+
+/**
+ * Why a leaf failed. Permanent ones cannot go away by trying again.
+ * - `task-changed`: the fingerprint differs from the plan's (permanent)
+ * - `load`: the task or its data can't be loaded; `missing-module`: an extra is not installed
+ * - `data-offline`: the data set is not in the cache and the network is forbidden
+ * - `unsafe-code`, `unsupported`: refused by lm_eval for this model or these arguments (permanent)
+ * - `requests`: the server's answers; `model`: the model object can't be built
+ * - `metric`: scoring; `write`: the result can't be stored; `memory`, `crash`: the child died; `other`
+ */
+export const FailureClass = z.enum([
+  "task-changed",
+  "load",
+  "missing-module",
+  "data-offline",
+  "unsafe-code",
+  "unsupported",
+  "requests",
+  "model",
+  "metric",
+  "write",
+  "memory",
+  "crash",
+  "other",
+]);
+export type FailureClass = z.output<typeof FailureClass>;
+
+const failure = {
+  class: FailureClass,
+  permanent: z.boolean(),
+  /** The decisive line: usually the last of the traceback. */
+  message: z.string(),
+  /** At most 20 lines. */
+  trace_tail: z.array(z.string()),
+};
+
+const leafFields = { id: z.string(), leaf: z.string() };
+
+/** What the harness says. `id` is that of the request. */
+export const HarnessMessage = z.discriminatedUnion("type", [
+  /** First of all, once everything is imported. */
+  z.strictObject({ type: z.literal("hello"), pid: z.int(), versions: HarnessVersions }),
+  z.strictObject({ type: z.literal("pong"), n: z.int() }),
+  z.strictObject({
+    type: z.literal("planned"),
+    id: z.string(),
+    suites: z.array(SuiteNode),
+    leaves: z.array(Leaf),
+    /** By profile: the evaluation's part of the fingerprint, and leaf id → fingerprint. */
+    evaluations: z.record(
+      z.string(),
+      z.strictObject({ inputs: jsonObject, fingerprints: z.record(z.string(), z.string()) }),
+    ),
+    /** Suites and children that lm_eval does not know, each with near spellings. */
+    unknown: z.array(z.strictObject({ name: z.string(), near: z.array(z.string()) })),
+    warnings: z.array(z.string()),
+  }),
+  /** A request that could not be carried out at all. */
+  z.strictObject({ type: z.literal("error"), id: z.string(), ...failure }),
+
+  z.strictObject({ type: z.literal("started"), id: z.string(), pid: z.int() }),
+  z.strictObject({ type: z.literal("leaf_started"), ...leafFields }),
+  z.strictObject({
+    type: z.literal("progress"),
+    ...leafFields,
+    /** `requests` counts answered model requests. */
+    phase: z.enum(["loading", "requests", "scoring"]),
+    done: z.int(),
+    total: z.int(),
+  }),
+  z.strictObject({
+    type: z.literal("leaf_done"),
+    ...leafFields,
+    path: z.string(),
+    /** `existing`: another evaluation's leaf file was there first and stands; ours was removed. */
+    outcome: z.enum(["created", "existing"]),
+    samples_path: z.string().nullable(),
+    n_samples: z.int(),
+    n_requests: z.int(),
+    /** Seconds: loading the task and its data, waiting for the model, all of it. */
+    load_s: z.number(),
+    requests_s: z.number(),
+    total_s: z.number(),
+  }),
+  /** Evaluated, but its scores can't be trusted; `invalid_….json` says why. Not tried again. */
+  z.strictObject({
+    type: z.literal("leaf_invalid"),
+    ...leafFields,
+    path: z.string(),
+    reason: z.string(),
+  }),
+  z.strictObject({ type: z.literal("leaf_failed"), ...leafFields, ...failure }),
+  /** The last word on a run. `leaf`: the one in progress when the child died. */
+  z.strictObject({
+    type: z.literal("ended"),
+    id: z.string(),
+    exit_code: z.int().nullable(),
+    signal: z.string().nullable(),
+    cancelled: z.boolean(),
+    leaf: z.string().nullable(),
+    cpu_s: z.number(),
+    max_rss_bytes: z.int(),
+  }),
+]);
+export type HarnessMessage = z.output<typeof HarnessMessage>;
+export type Planned = Extract<HarnessMessage, { type: "planned" }>;

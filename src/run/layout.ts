@@ -1,0 +1,106 @@
+import { join } from "node:path";
+import type { LeafId, OwnerId, ShardId, UnitId } from "./ids.ts";
+import { type Fingerprint, shortFingerprint } from "./ids.ts";
+import type { ManifestEntry } from "./manifest.ts";
+
+/** Every path of a run directory. Pure: nothing here looks at the disk. */
+export class RunLayout {
+  /** Absolute. */
+  readonly directory: string;
+
+  constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  get config(): string {
+    return join(this.directory, "eh_config.yaml");
+  }
+  get manifest(): string {
+    return join(this.directory, "eh_manifest.json");
+  }
+  get taskMap(): string {
+    return join(this.directory, "eh_task_map.json");
+  }
+  get plan(): string {
+    return join(this.directory, "eh_plan.json");
+  }
+  get scores(): string {
+    return join(this.directory, "scores.parquet");
+  }
+
+  get queue(): string {
+    return join(this.directory, "queue");
+  }
+  /** `epoch.<n>`: exclusive empty files; the highest number is the queue's epoch. */
+  get epochs(): string {
+    return join(this.queue, "epochs");
+  }
+  epoch(epoch: number): string {
+    return join(this.queue, `e${epoch}`);
+  }
+  /** Heartbeat of an owner; exists before its first claim. */
+  heartbeat(owner: OwnerId): string {
+    return join(this.heartbeats, owner);
+  }
+  get heartbeats(): string {
+    return join(this.queue, "owners");
+  }
+  /** Exclusive records `{leaf id}.{fp12}.{n}`, one directory per unit. */
+  strikes(unit: UnitId): string {
+    return join(this.queue, "strikes", unit);
+  }
+  /** Exclusive records `{unit}.{n}.json`: why the unit was stopped. */
+  get stoppedUnits(): string {
+    return join(this.queue, "stopped-units");
+  }
+  /** Exclusive record of the live `run` on this directory. */
+  get runOwner(): string {
+    return join(this.queue, "run-owner");
+  }
+
+  get events(): string {
+    return join(this.directory, "events");
+  }
+  get logs(): string {
+    return join(this.directory, "logs");
+  }
+  get progress(): string {
+    return join(this.directory, "progress");
+  }
+
+  /** Spec file, entry directory, folded summary of a shard. */
+  shard(epoch: number, shard: ShardId): { spec: string; entries: string; folded: string } {
+    const root = this.epoch(epoch);
+    return {
+      spec: join(root, "specs", `${shard}.json`),
+      entries: join(root, "shards", shard),
+      folded: join(root, "folded", `${shard}.json`),
+    };
+  }
+}
+
+/** `{output_path}/{model_key}/{label}`: where all tools keep a unit's results. */
+export function unitResultsDirectory(
+  outputPath: string,
+  entry: Pick<ManifestEntry, "model_key" | "label">,
+): string {
+  return join(outputPath, entry.model_key, entry.label);
+}
+
+/** The directory of a unit's leaf files. */
+export function leafDirectory(
+  outputPath: string,
+  entry: Pick<ManifestEntry, "model_key" | "label">,
+): string {
+  return join(unitResultsDirectory(outputPath, entry), "eval-hive");
+}
+
+/** The one name of a leaf's result: that this file is there means "done". */
+export function leafFileName(leaf: LeafId, fingerprint: Fingerprint): string {
+  return `results_${leaf}.${shortFingerprint(fingerprint)}.json`;
+}
+
+/** The name that an evaluation gets whose scores can't be trusted. */
+export function invalidFileName(leaf: LeafId, fingerprint: Fingerprint): string {
+  return `invalid_${leaf}.${shortFingerprint(fingerprint)}.json`;
+}

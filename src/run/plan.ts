@@ -1,0 +1,80 @@
+import { z } from "zod";
+import { HarnessVersions, Leaf, SuiteNode } from "../lmeval/protocol.ts";
+import type { Fingerprint, LeafId, UnitId } from "./ids.ts";
+
+const unitIdText = z.string() as unknown as z.ZodType<UnitId>;
+const leafIdText = z.string() as unknown as z.ZodType<LeafId>;
+const fingerprintText = z.string() as unknown as z.ZodType<Fingerprint>;
+
+/** What a job needs to know to evaluate one kind of unit: the config's values, after per-model overrides. */
+export const Profile = z.strictObject({
+  /** null: serverless, lm_eval loads the model itself. */
+  server_command: z.string().nullable(),
+  num_servers: z.int().positive(),
+  slots: z.int().positive(),
+  env_vars: z.record(z.string(), z.string()),
+  health_check_max_wait_s: z.number().positive(),
+  health_check_interval_s: z.number().positive(),
+  server_start_max_attempts: z.int().positive(),
+  model_args: z.record(z.string(), z.unknown()),
+  lm_eval_args: z.record(z.string(), z.unknown()),
+  /** Of one attempt of one request. */
+  request_timeout_s: z.number().positive(),
+  request_retries: z.int().positive(),
+  request_cache_dir: z.string().nullable(),
+  offline: z.enum(["auto", "always", "never"]),
+  /** The harness's inputs of the fingerprint that belong to the evaluation arguments. */
+  inputs: z.record(z.string(), z.unknown()),
+  fingerprints: z.record(leafIdText, fingerprintText),
+});
+export type Profile = z.output<typeof Profile>;
+
+export const PlannedUnit = z.strictObject({
+  id: unitIdText,
+  profile: z.string(),
+  /** Generations of this unit's shards that hold work, ascending; empty when nothing was left to do. */
+  generations: z.array(z.int().nonnegative()),
+  /** Leaves that had a valid result before the first generation was published. */
+  n_covered: z.int().nonnegative(),
+});
+export type PlannedUnit = z.output<typeof PlannedUnit>;
+
+/** eh_plan.json: everything that was decided when the run was created. Replaced whole by `--update`. */
+export const Plan = z.strictObject({
+  schema_version: z.literal(1),
+  /** Random, for the life of the run directory. */
+  run_id: z.string(),
+  eval_hive_version: z.string(),
+  /** ISO 8601, UTC. */
+  created_at: z.string(),
+  updated_at: z.string(),
+  /** Of the queue; a plan with another epoch than the queue's highest is being replaced. */
+  epoch: z.int().positive(),
+  config_file: z.string(),
+  config_sha256: z.string(),
+  /** Absolute: where create-run was called; the harness's children run there. */
+  working_directory: z.string(),
+  /** Absolute. */
+  output_path: z.string(),
+  eval_suite_path: z.string().nullable(),
+  harness: z.strictObject({
+    /** Command prefix that runs Python with lm_eval, e.g. `["/x/.venv/bin/python"]`. */
+    argv: z.array(z.string()).nonempty(),
+    versions: HarnessVersions,
+    /** Absolute: the content-addressed folder that holds harness/ and the agent. */
+    store: z.string(),
+  }),
+  batch_size: z.int().positive().nullable(),
+  profiles: z.record(z.string(), Profile),
+  suites: z.array(SuiteNode),
+  /** By leaf id. */
+  leaves: z.record(leafIdText, Leaf),
+  units: z.array(PlannedUnit),
+  /** Checkpoints that the config names and that were not there yet. */
+  not_found: z.array(
+    z.strictObject({ model: z.string(), path: z.string(), steps: z.array(z.int()) }),
+  ),
+  excluded: z.array(z.string()),
+  warnings: z.array(z.string()),
+});
+export type Plan = z.output<typeof Plan>;
