@@ -1,0 +1,16 @@
+import { setTimeout as wait } from "node:timers/promises";
+
+/** Waits until `condition` gives a value that is not false, undefined or null, and gives that. @throws after `timeoutMs`. */
+export async function until<T>(
+  condition: () => T | Promise<T>,
+  options: { timeoutMs?: number; what?: string } = {},
+): Promise<NonNullable<T>> {
+  const { timeoutMs = 30_000, what = condition.toString() } = options;
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const value = await condition();
+    if (value !== false && value !== undefined && value !== null) return value as NonNullable<T>;
+    if (performance.now() > deadline) throw new Error(`Not so after ${timeoutMs} ms: ${what}`);
+    await wait(10);
+  }
+}
