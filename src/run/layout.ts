@@ -45,6 +45,10 @@ export class RunLayout {
   get heartbeats(): string {
     return join(this.queue, "owners");
   }
+  /** Asks an owner on another machine to stop: obeyed at its next beat. */
+  evictNote(owner: OwnerId): string {
+    return join(this.heartbeats, `${owner}.evict`);
+  }
   /** Exclusive records `{leaf id}.{fp12}.{n}`, one directory per unit. */
   strikes(unit: UnitId): string {
     return join(this.queue, "strikes", unit);
@@ -53,8 +57,8 @@ export class RunLayout {
   get stoppedUnits(): string {
     return join(this.queue, "stopped-units");
   }
-  /** Exclusive record of the live `run` on this directory. */
-  get runOwner(): string {
+  /** Exclusive records `<n>`: the highest one is that of the live `run` on this directory. */
+  get runOwners(): string {
     return join(this.queue, "run-owner");
   }
 
@@ -68,13 +72,24 @@ export class RunLayout {
     return join(this.directory, "progress");
   }
 
-  /** Spec file, entry directory, folded summary of a shard. */
+  /** One spec file per shard. */
+  specs(epoch: number): string {
+    return join(this.epoch(epoch), "specs");
+  }
+  /** One directory of entries per opened shard, and dotted staging directories of those being opened. */
+  shards(epoch: number): string {
+    return join(this.epoch(epoch), "shards");
+  }
+  /**
+   * Spec file, entry directory, folded summary of a shard. The summary lies inside the entry directory and keeps it from
+   * ever being empty, so that a late opener can't put a folded shard back.
+   */
   shard(epoch: number, shard: ShardId): { spec: string; entries: string; folded: string } {
-    const root = this.epoch(epoch);
+    const entries = join(this.shards(epoch), shard);
     return {
-      spec: join(root, "specs", `${shard}.json`),
-      entries: join(root, "shards", shard),
-      folded: join(root, "folded", `${shard}.json`),
+      spec: join(this.specs(epoch), `${shard}.json`),
+      entries,
+      folded: join(entries, "folded.json"),
     };
   }
 }
