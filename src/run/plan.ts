@@ -64,7 +64,8 @@ export const Plan = z.strictObject({
     /** Absolute: the content-addressed folder that holds harness/ and the agent. */
     store: z.string(),
   }),
-  batch_size: z.int().positive().nullable(),
+  /** `task_batch_size: null`: one slot, leaf after leaf as the config names them. */
+  in_config_order: z.boolean(),
   profiles: z.record(z.string(), Profile),
   suites: z.array(SuiteNode),
   /** By leaf id. */
