@@ -1,19 +1,18 @@
-import { access, rename, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type Clock, systemClock } from "../base/clock.ts";
-import { isMissing } from "../base/errors.ts";
-import { ensureDirectory, syncDirectory, writeFileExclusive } from "../base/files.ts";
+import { ensureDirectory, syncDirectory } from "../base/files.ts";
 import type { BatchId, OwnerId, ShardId } from "../run/ids.ts";
 import type { RunLayout } from "../run/layout.ts";
 import { type Candidate, chooseCandidates } from "./candidates.ts";
 import { assertBatchId, assertOwnerId, type Entry, entryName } from "./entry.ts";
 import { readEpoch } from "./epoch.ts";
-import { openShard, sweepStaging } from "./open-shard.ts";
+import { createExclusive, listIfThere, sweepLeftovers } from "./exclusive.ts";
+import { FsLease, move } from "./fs-lease.ts";
+import { openShard } from "./open-shard.ts";
 import type { Batch, BatchState, Lease, Queue, ShardCensus } from "./queue.ts";
 import { accessing, QueueMissingError, ShardNameError } from "./queue-error.ts";
 import {
-  leftovers,
-  listIfThere,
   readSpec,
   renderSpec,
   renderSummary,
@@ -84,9 +83,9 @@ export class FsQueue implements Queue {
       await ensureDirectory(specs);
       await ensureDirectory(this.#layout.shards(this.epoch));
       await syncDirectory(this.#layout.epoch(this.epoch));
-      const created = await createFile(spec, renderSpec(shard, batches));
+      const created = await createExclusive(spec, renderSpec(shard, batches));
       // Whoever has been killed before may have left its temporary file.
-      if (!created) await removeLeftovers(specs, `${shard}.json`);
+      if (!created) await sweepLeftovers(specs, `${shard}.json`);
       return created;
     });
   }
@@ -151,12 +150,13 @@ export class FsQueue implements Queue {
     if (phase === "unopened") return false;
     for (const { kind } of states.values()) if (kind !== "done") return false;
     return await accessing("fold a shard", entries, async () => {
-      const created = phase === "open" && (await createFile(folded, renderSummary(shard, states)));
+      const created =
+        phase === "open" && (await createExclusive(folded, renderSummary(shard, states)));
       // From here on the summary alone counts; what a killed one has left is removed by whoever folds again.
       for (const name of (await listIfThere(entries)) ?? []) {
         if (join(entries, name) !== folded) await rm(join(entries, name), { force: true });
       }
-      await sweepStaging(this.#layout, this.epoch, spec);
+      await sweepLeftovers(this.#layout.shards(this.epoch), shard);
       return created;
     });
   }
@@ -238,96 +238,6 @@ export class FsQueue implements Queue {
     if (!moved) return undefined;
     this.counters.claims += 1;
     return new FsLease(view.spec.shard, view.spec.byId.get(batch) as Batch, owned, entries);
-  }
-}
-
-class FsLease implements Lease {
-  readonly shard: ShardId;
-  readonly batch: Batch;
-  readonly attempt: number;
-  readonly #owned: Entry;
-  readonly #entries: string;
-  /** Set by the first call that ends the lease; later calls get its answer. */
-  #ended: { readonly as: "done" | "ready"; readonly held: Promise<boolean> } | undefined;
-
-  constructor(shard: ShardId, batch: Batch, owned: Entry, entries: string) {
-    this.shard = shard;
-    this.batch = batch;
-    this.attempt = owned.state.attempt;
-    this.#owned = owned;
-    this.#entries = entries;
-  }
-
-  finish(): Promise<boolean> {
-    return this.#end("done", this.attempt);
-  }
-
-  release(): Promise<boolean> {
-    return this.#end("ready", this.attempt + 1);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#ended === undefined) await this.release();
-  }
-
-  async #end(kind: "done" | "ready", attempt: number): Promise<boolean> {
-    if (this.#ended !== undefined && this.#ended.as !== kind) return false;
-    if (this.#ended === undefined) {
-      const next = entryName({ batch: this.batch.id, state: { kind, attempt } });
-      const held = accessing("end a lease", this.#entries, () =>
-        move(this.#entries, entryName(this.#owned), next, kind === "done" ? "me" : "anyone"),
-      );
-      this.#ended = { as: kind, held };
-      // An error is no end: the call may be repeated.
-      held.catch(() => {
-        this.#ended = undefined;
-      });
-    }
-    return await this.#ended.held;
-  }
-}
-
-/**
- * Renames inside `directory`. A network file system may answer a rename that it did with an error, because it had to send
- * the call twice (rename(2)): then the new name tells, and "not there" is believed only where others make that name too.
- * @param maker who can make the new name: only this caller, or anyone
- * @returns false when the old name is not there: somebody else moved it.
- */
-async function move(
-  directory: string,
-  from: string,
-  to: string,
-  maker: "me" | "anyone",
-): Promise<boolean> {
-  try {
-    await rename(join(directory, from), join(directory, to));
-    return true;
-  } catch (error) {
-    if (isMissing(error) && maker === "anyone") return false;
-    try {
-      await access(join(directory, to));
-      return true;
-    } catch {
-      if (isMissing(error)) return false;
-      throw error;
-    }
-  }
-}
-
-/** As writeFileExclusive, but the file may be removed as a leftover while it is still temporary. */
-async function createFile(path: string, content: string): Promise<boolean> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await writeFileExclusive(path, content);
-    } catch (error) {
-      if (!isMissing(error) || attempt === 5) throw error;
-    }
-  }
-}
-
-async function removeLeftovers(directory: string, name: string): Promise<void> {
-  for (const path of leftovers(directory, (await listIfThere(directory)) ?? [], name)) {
-    await rm(path, { force: true });
   }
 }
 

@@ -5,7 +5,8 @@ import { errnoName } from "../base/errors.ts";
 import { syncDirectory } from "../base/files.ts";
 import type { RunLayout } from "../run/layout.ts";
 import { entryName } from "./entry.ts";
-import { leftovers, listIfThere, type Spec } from "./shard-files.ts";
+import { sweepLeftovers } from "./exclusive.ts";
+import type { Spec } from "./shard-files.ts";
 
 /** Files created at a time: more only queue up before libuv's threads. */
 const atOnce = 8;
@@ -51,13 +52,6 @@ export async function openShard(layout: RunLayout, epoch: number, spec: Spec): P
     const lost = ["EEXIST", "ENOTEMPTY", "ENOENT"].includes(errnoName(error) ?? "");
     if (!opened || !lost) throw error;
   }
-  await sweepStaging(layout, epoch, spec);
-}
-
-/** Removes what killed or late openers of an opened shard have left. */
-export async function sweepStaging(layout: RunLayout, epoch: number, spec: Spec): Promise<void> {
-  const shards = layout.shards(epoch);
-  for (const path of leftovers(shards, (await listIfThere(shards)) ?? [], spec.shard)) {
-    await rm(path, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 });
-  }
+  // Of killed or late openers: the shard is open, so theirs can't become it any more.
+  await sweepLeftovers(shards, spec.shard);
 }

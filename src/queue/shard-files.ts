@@ -1,11 +1,11 @@
-import { access, readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { access, readFile } from "node:fs/promises";
 import { z } from "zod";
 import type { Clock } from "../base/clock.ts";
 import { isMissing } from "../base/errors.ts";
 import type { BatchId, LeafId, ShardId } from "../run/ids.ts";
 import type { RunLayout } from "../run/layout.ts";
 import { isLater, parseEntryName } from "./entry.ts";
+import { listIfThere } from "./exclusive.ts";
 import { type Batch, type BatchState, UnknownShardError } from "./queue.ts";
 import { QueueDamagedError, QueueMissingError } from "./queue-error.ts";
 
@@ -75,16 +75,6 @@ export async function assertQueueIsThere(layout: RunLayout): Promise<void> {
   }
 }
 
-/** Names in a directory; undefined when it is not there. */
-export async function listIfThere(directory: string): Promise<string[] | undefined> {
-  try {
-    return await readdir(directory);
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw error;
-  }
-}
-
 async function readSummary(path: string): Promise<Map<BatchId, BatchState>> {
   const { attempts } = ShardSummary.parse(JSON.parse(await readFile(path, "utf8")));
   return new Map(
@@ -134,11 +124,4 @@ export async function surveyShard(
     }
     await clock.sleep(Math.min(scan - 1, 50));
   }
-}
-
-/** Temporary files of `writeFileExclusive` and staging directories that belong to `name`. */
-export function leftovers(directory: string, names: readonly string[], name: string): string[] {
-  return names
-    .filter((entry) => entry.startsWith(`.${name}.`))
-    .map((entry) => join(directory, entry));
 }
