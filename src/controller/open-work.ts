@@ -1,0 +1,85 @@
+import { mapConcurrently } from "../base/map-concurrently.ts";
+import { openFsQueue } from "../queue/fs-queue.ts";
+import type { Queue } from "../queue/queue.ts";
+import { readStrikes, strikeKey } from "../queue/strikes.ts";
+import { readCoverage } from "../run/coverage.ts";
+import { type Fingerprint, type LeafId, shardId, type UnitId } from "../run/ids.ts";
+import type { RunLayout } from "../run/layout.ts";
+import type { ManifestEntry } from "../run/manifest.ts";
+import type { Plan } from "../run/plan.ts";
+import type { OpenLeaf } from "./batches.ts";
+
+/** What is still to be published for one unit. */
+export interface OpenWork {
+  /** Leaves without a valid result that are not dead and that no live batch will bring, in the plan's order. */
+  readonly open: readonly OpenLeaf[];
+  /** Leaves that have a valid result. */
+  readonly nCovered: number;
+}
+
+export interface OpenWorkOptions {
+  readonly layout: RunLayout;
+  readonly plan: Plan;
+  readonly entries: ReadonlyMap<UnitId, ManifestEntry>;
+  /** The plan whose batches may still be under way; undefined when none are: a new run, or a new epoch. */
+  readonly previous: Plan | undefined;
+}
+
+/** What has to be published so that every planned leaf gets a result, by unit. Reads names only, never results. */
+export async function findOpenWork(options: OpenWorkOptions): Promise<Map<UnitId, OpenWork>> {
+  const { layout, plan, entries, previous } = options;
+  const queue =
+    previous === undefined ? undefined : await openFsQueue({ layout, epoch: previous.epoch });
+  const work = await mapConcurrently(plan.units, async ({ id, profile }) => {
+    const { fingerprints } = plan.profiles[profile] ?? { fingerprints: {} };
+    const covered = await readCoverage(plan.output_path, entryOf(entries, id), fingerprints);
+    const strikes = await readStrikes(layout, id);
+    const live =
+      queue === undefined || previous === undefined
+        ? new Map<LeafId, Fingerprint>()
+        : await liveLeaves(queue, previous, id);
+    const open = Object.entries(fingerprints).flatMap(([leafId, fingerprint]): OpenLeaf[] => {
+      const leaf = plan.leaves[leafId as LeafId];
+      if (leaf === undefined) return [];
+      const settled =
+        covered.done.has(leafId as LeafId) ||
+        covered.invalid.has(leafId as LeafId) ||
+        strikes.get(strikeKey(leafId as LeafId, fingerprint))?.isDead === true ||
+        live.get(leafId as LeafId) === fingerprint;
+      return settled ? [] : [{ leaf, fingerprint }];
+    });
+    return [id, { open, nCovered: covered.done.size }] as const;
+  });
+  return new Map(work);
+}
+
+/** Leaves in batches that are ready or owned, with the fingerprint under which they will be evaluated. */
+async function liveLeaves(
+  queue: Queue,
+  previous: Plan,
+  unit: UnitId,
+): Promise<Map<LeafId, Fingerprint>> {
+  const live = new Map<LeafId, Fingerprint>();
+  const planned = previous.units.find(({ id }) => id === unit);
+  if (planned === undefined) return live;
+  const fingerprints = previous.profiles[planned.profile]?.fingerprints ?? {};
+  for (const generation of planned.generations) {
+    const shard = shardId(unit, generation);
+    const { batches: states, folded } = await queue.census(shard);
+    if (folded) continue;
+    for (const batch of await queue.batches(shard)) {
+      if (states.get(batch.id)?.kind === "done") continue;
+      for (const leaf of batch.leaves) {
+        const fingerprint = fingerprints[leaf];
+        if (fingerprint !== undefined) live.set(leaf, fingerprint);
+      }
+    }
+  }
+  return live;
+}
+
+function entryOf(entries: ReadonlyMap<UnitId, ManifestEntry>, id: UnitId): ManifestEntry {
+  const entry = entries.get(id);
+  if (entry === undefined) throw new TypeError(`Unit "${id}" of the plan is not in the manifest`);
+  return entry;
+}
