@@ -1,2 +1,7 @@
 // Pure unit files share one process: together they cost what one of them would cost alone.
+import "./base/files.test.ts";
+import "./base/json.test.ts";
+import "./base/lifetimes.test.ts";
 import "./controller/batches.test.ts";
+import "./run/environment.test.ts";
+import "./run/task-map.test.ts";

@@ -1,0 +1,30 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { expandEnvVars, withoutHidden } from "../../src/run/environment.ts";
+
+const base = { PATH: process.env.PATH, SCRATCH: "/scratch/me and you" };
+
+describe("expandEnvVars", () => {
+  test("expands as bash does inside double quotes, later ones from earlier ones", async () => {
+    const values = await expandEnvVars(
+      { CACHE: "${SCRATCH}/hf", DEEP: "$CACHE/deep", SAID: 'he said "$(echo hi)"\n*', EMPTY: "" },
+      base,
+    );
+    assert.deepEqual(values, {
+      CACHE: "/scratch/me and you/hf",
+      DEEP: "/scratch/me and you/hf/deep",
+      SAID: 'he said "hi"\n*',
+      EMPTY: "",
+    });
+  });
+
+  test("reports what bash can't expand", async () => {
+    await assert.rejects(expandEnvVars({ BAD: "${" }, base), { code: "env-vars.expand" });
+  });
+});
+
+test("ranks and proxies are hidden from lm_eval", () => {
+  assert.deepEqual(withoutHidden({ RANK: "1", https_proxy: "x", HTTP_PROXY: "y", HOME: "/h" }), {
+    HOME: "/h",
+  });
+});
