@@ -3,5 +3,7 @@ import "./base/files.test.ts";
 import "./base/json.test.ts";
 import "./base/lifetimes.test.ts";
 import "./controller/batches.test.ts";
+import "./controller/refusals.test.ts";
+import "./controller/store.test.ts";
 import "./run/environment.test.ts";
 import "./run/task-map.test.ts";
