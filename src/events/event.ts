@@ -143,6 +143,8 @@ export const EventEnvelope = z.looseObject({
   seq: z.int().positive(),
   /** ISO 8601, UTC: for display; order within a writer is `seq`, between writers there is none. */
   at: z.string(),
+  /** Long strings and lists were cut: the line would have been longer than 16 KiB. */
+  shortened: z.boolean().optional(),
 });
 export type EventEnvelope = z.output<typeof EventEnvelope>;
 
