@@ -1,0 +1,92 @@
+"""Task and group files as lm_eval reads them, except that `!function` stays a reference: nothing is imported."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# The same choice as lm_eval/tasks/_yaml_loader.py: scalars must come out alike.
+_Base = yaml.CSafeLoader if getattr(yaml, "__with_libyaml__", False) else yaml.FullLoader
+
+
+@dataclass(frozen=True)
+class FunctionRef:
+    """`!function utils.process_docs`, and the directory of the file that says it."""
+
+    spec: str
+    directory: str
+
+
+@dataclass(frozen=True)
+class TaskFile:
+    """A YAML file with its includes merged in. Shared between callers: copy before changing it."""
+
+    values: dict[str, Any]
+    # The file itself first, then what it includes; resolved paths.
+    files: tuple[str, ...]
+
+
+class _Loader(_Base):  # type: ignore[misc, valid-type]
+    directory = ""
+
+
+_Loader.add_constructor(
+    "!function",
+    lambda loader, node: FunctionRef(loader.construct_scalar(node), loader.directory),
+)
+
+_parsed: dict[str, tuple[int, int, dict[str, Any]]] = {}
+
+
+def read_task_file(path: str | Path) -> TaskFile:
+    """Reads a file and what it includes, by the rules of lm_eval's `load_yaml`. Raises what they raise."""
+    files: list[str] = []
+    values = _read(Path(path), files)
+    return TaskFile(values, tuple(files))
+
+
+def forget_files() -> None:
+    """Frees the memory that parsed files take; the next read parses again."""
+    _parsed.clear()
+
+
+def _read(path: Path, files: list[str]) -> dict[str, Any]:
+    resolved = os.path.realpath(path.expanduser())
+    if resolved in files:
+        # lm_eval refuses a file that is reached twice, even without a cycle.
+        raise ValueError(f"Include cycle at {resolved}")
+    files.append(resolved)
+    values = _parse(resolved)
+    includes = values.get("include")
+    if includes is None and "include" not in values:
+        return dict(values)
+    directory = os.path.dirname(resolved)
+    merged: dict[str, Any] = {}
+    for include in includes if isinstance(includes, list) else [includes]:
+        parent = _read(Path(directory, include), files)
+        parent.pop("task_list", None)
+        merged.update(parent)
+    merged.update((key, value) for key, value in values.items() if key != "include")
+    return merged
+
+
+def _parse(path: str) -> dict[str, Any]:
+    status = os.stat(path)
+    known = _parsed.get(path)
+    if known is not None and known[:2] == (status.st_mtime_ns, status.st_size):
+        return known[2]
+    with open(path, "rb") as stream:
+        loader = _Loader(stream)
+        try:
+            loader.directory = os.path.dirname(path)
+            values = loader.get_single_data()
+        finally:
+            loader.dispose()
+    if not isinstance(values, dict):
+        raise ValueError(f"Expected YAML dict from {path}, got {type(values).__name__}")
+    _parsed[path] = (status.st_mtime_ns, status.st_size, values)
+    return values
