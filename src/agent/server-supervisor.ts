@@ -1,0 +1,187 @@
+import { type Clock, systemClock } from "../base/clock.ts";
+import { messageOf } from "../base/errors.ts";
+import { describeExit } from "../base/spawn.ts";
+import { askHealth, askModels } from "./health.ts";
+import { readLogTail } from "./log-tail.ts";
+import type { NodeReport, ServerSpec } from "./node-protocol.ts";
+import { choosePort } from "./ports.ts";
+import { type ServerProcess, startServerProcess } from "./server-process.ts";
+import { findPortOwner } from "./socket-owner.ts";
+
+const startingIntervalMs = 500;
+/** Looks that must fail in a row before a server that runs gets no more requests. */
+const failuresToUnhealthy = 3;
+/** A server that has not answered for so long is restarted; a busy one answers late. */
+const unhealthyMs = 60_000;
+const retryPauseMs = 500;
+/** Ports that turned out to be a stranger's, before that counts as a failed start. */
+const maxStrangers = 10;
+
+export interface SupervisorOptions {
+  readonly env: NodeJS.ProcessEnv;
+  readonly report: (report: NodeReport) => void;
+  /** Aborting it stops the server. */
+  readonly signal: AbortSignal;
+  readonly clock?: Clock;
+  readonly choosePort?: typeof choosePort;
+}
+
+/** How one life of a server ended. */
+type LifeEnd =
+  | { readonly kind: "stopped" }
+  /** Somebody else listens on its port. */
+  | { readonly kind: "stranger"; readonly port: number }
+  | { readonly kind: "never-healthy" | "ended"; readonly reason: string; readonly log: string };
+
+/** Keeps one server running until it is told to stop, or until it did not get healthy as often as allowed. Never throws. */
+export async function superviseServer(spec: ServerSpec, options: SupervisorOptions): Promise<void> {
+  const { report, signal, clock = systemClock } = options;
+  const about = { server: spec.server, key: spec.key };
+  const strangers = new Set<number>();
+  let failedStarts = 0;
+  try {
+    for (let startAttempt = 1; !signal.aborted; ) {
+      const end = await oneLife(spec, startAttempt, strangers, options);
+      if (end.kind === "stopped") break;
+      if (end.kind === "stranger" && strangers.add(end.port).size <= maxStrangers) continue;
+      startAttempt += 1;
+      if (end.kind === "ended") failedStarts = 0;
+      else failedStarts += 1;
+      const reason = end.kind === "stranger" ? "other programs took its ports" : end.reason;
+      const log_tail = end.kind === "stranger" ? [] : await readLogTail(end.log);
+      if (failedStarts >= spec.start_attempts) {
+        report({ type: "failed", ...about, reason, log_tail });
+        return;
+      }
+      report({ type: "down", ...about, served: end.kind === "ended", reason, log_tail });
+      if (failedStarts > 0) await clock.sleep(retryPauseMs * failedStarts, signal);
+    }
+  } catch (error) {
+    if (!signal.aborted) {
+      report({ type: "failed", ...about, reason: messageOf(error), log_tail: [] });
+      return;
+    }
+  }
+  report({ type: "stopped", ...about });
+}
+
+async function oneLife(
+  spec: ServerSpec,
+  startAttempt: number,
+  strangers: ReadonlySet<number>,
+  options: SupervisorOptions,
+): Promise<LifeEnd> {
+  const { clock = systemClock, report, signal } = options;
+  const startedAt = clock.monotonic();
+  const port = await (options.choosePort ?? choosePort)(strangers);
+  await using server = await startServerProcess(spec, { port, startAttempt, env: options.env });
+  const about = { server: spec.server, key: spec.key };
+  report({ type: "starting", ...about, start_attempt: startAttempt, port, log: server.log });
+
+  const over = new AbortController();
+  const watched = AbortSignal.any([signal, over.signal]);
+  server.exited.then((exit) => over.abort(new Error(describeExit(exit))));
+  let healthy = false;
+  try {
+    const admitted = await awaitHealth(spec, server, watched, clock);
+    if (admitted.kind !== "healthy") return admitted;
+    healthy = true;
+    const url = `http://${spec.host}:${port}`;
+    const start_s = (clock.monotonic() - startedAt) / 1000;
+    const { warning } = admitted;
+    const body = { ...about, start_attempt: startAttempt, port, url, start_s };
+    const announce = () => report({ type: "healthy", ...body, ...(warning && { warning }) });
+    announce();
+    const reason = await watchHealth(spec, port, watched, clock, {
+      unhealthy: (why) => report({ type: "unhealthy", ...about, reason: why }),
+      recovered: announce,
+    });
+    return { kind: "ended", reason, log: server.log };
+  } catch (error) {
+    if (signal.aborted) return { kind: "stopped" };
+    if (!over.signal.aborted) throw error;
+    const reason = `the server ended (${messageOf(over.signal.reason)})`;
+    return { kind: healthy ? "ended" : "never-healthy", reason, log: server.log };
+  }
+}
+
+type Admission =
+  | { readonly kind: "healthy"; readonly warning?: string }
+  | Extract<LifeEnd, { kind: "stranger" | "never-healthy" }>
+  | { readonly kind: "never-healthy"; readonly reason: string; readonly log: string };
+
+/** Waits until the port is ours, /health answers 200, and nothing says that it is another model. */
+async function awaitHealth(
+  spec: ServerSpec,
+  server: ServerProcess,
+  signal: AbortSignal,
+  clock: Clock,
+): Promise<Admission> {
+  const local = `http://127.0.0.1:${server.port}`;
+  const deadline = clock.monotonic() + spec.max_wait_s * 1000;
+  let reason = "nothing listens on EH_PORT";
+  while (clock.monotonic() < deadline) {
+    const owner = await findPortOwner(server.port, server.membership);
+    signal.throwIfAborted();
+    if (owner === "stranger") return { kind: "stranger", port: server.port };
+    if (owner !== "nobody") {
+      const health = await askHealth(local, signal);
+      if (!health.ok) {
+        reason = health.reason;
+      } else {
+        const names = await askModels(local, signal);
+        const verdict = judgeModels(spec.model, names, owner === "ours");
+        if (verdict !== "other-model") {
+          return { kind: "healthy", ...(verdict !== undefined && { warning: verdict }) };
+        }
+        reason = `/v1/models names ${(names ?? []).join(", ")}`;
+      }
+    }
+    await clock.sleep(startingIntervalMs, signal);
+  }
+  reason = `not healthy within ${spec.max_wait_s} s: ${reason}`;
+  return { kind: "never-healthy", reason, log: server.log };
+}
+
+/**
+ * What the names at /v1/models mean. A server whose socket is known to be ours may call its model what it likes: that is
+ * a warning, since strict servers refuse requests for another name. Pure.
+ */
+export function judgeModels(
+  model: string | null,
+  names: readonly string[] | undefined,
+  isOurs: boolean,
+): string | "other-model" | undefined {
+  if (model === null || names === undefined || names.includes(model)) return undefined;
+  if (!isOurs) return "other-model";
+  const served = names.map((name) => `"${name}"`).join(", ");
+  return `requests will ask for model "${model}", the server names ${served || "none"}`;
+}
+
+/** Looks after a healthy server until it has to be restarted. @returns why. @throws the signal's reason. */
+async function watchHealth(
+  spec: ServerSpec,
+  port: number,
+  signal: AbortSignal,
+  clock: Clock,
+  on: { unhealthy: (reason: string) => void; recovered: () => void },
+): Promise<string> {
+  let failures = 0;
+  let failingSince = 0;
+  for (;;) {
+    const pauseMs = failures === 0 ? spec.health_interval_s * 1000 : 2_000;
+    await clock.sleep(Math.min(pauseMs, spec.health_interval_s * 1000), signal);
+    const health = await askHealth(`http://127.0.0.1:${port}`, signal);
+    if (health.ok) {
+      if (failures >= failuresToUnhealthy) on.recovered();
+      failures = 0;
+      continue;
+    }
+    failures += 1;
+    if (failures === 1) failingSince = clock.monotonic();
+    if (failures === failuresToUnhealthy) on.unhealthy(health.reason);
+    if (clock.monotonic() - failingSince > unhealthyMs) {
+      return `no good answer for ${unhealthyMs / 1000} s: ${health.reason}`;
+    }
+  }
+}

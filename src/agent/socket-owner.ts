@@ -1,0 +1,75 @@
+import { readdir, readFile, readlink } from "node:fs/promises";
+import { processGroup } from "../base/proc.ts";
+
+/** Whose listening socket a port has. `unknown`: somebody's, and /proc does not tell. */
+export type PortOwner = "nobody" | "ours" | "stranger" | "unknown";
+
+/** What marks a process as part of one server: its group, or an environment variable that survives a change of group. */
+export interface Membership {
+  readonly group: number;
+  readonly name: string;
+  readonly value: string;
+}
+
+/** Who listens on a TCP port of this node. */
+export async function findPortOwner(port: number, us: Membership): Promise<PortOwner> {
+  const inodes = await listeningInodes(port);
+  if (inodes.size === 0) return "nobody";
+  let hidden = false;
+  for (const pid of await membersOf(us)) {
+    const held = await socketInodes(pid);
+    if (held === undefined) hidden = true;
+    else if (held.some((inode) => inodes.has(inode))) return "ours";
+  }
+  return hidden ? "unknown" : "stranger";
+}
+
+/** Processes that belong to a server, whatever group they are in now. */
+export async function membersOf({ group, name, value }: Membership): Promise<number[]> {
+  const wanted = `\0${name}=${value}\0`;
+  const pids: number[] = [];
+  for (const entry of await readdir("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    const pid = Number(entry);
+    if ((await processGroup(pid)) === group || (await environmentHolds(pid, wanted))) {
+      pids.push(pid);
+    }
+  }
+  return pids;
+}
+
+async function environmentHolds(pid: number, wanted: string): Promise<boolean> {
+  try {
+    return `\0${await readFile(`/proc/${pid}/environ`, "latin1")}`.includes(wanted);
+  } catch {
+    return false;
+  }
+}
+
+/** Inodes of the sockets that listen on a port, on any address (proc_net(5): state 0A is LISTEN). */
+async function listeningInodes(port: number): Promise<Set<string>> {
+  const suffix = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const inodes = new Set<string>();
+  for (const file of ["/proc/net/tcp", "/proc/net/tcp6"]) {
+    const text = await readFile(file, "utf8").catch(() => "");
+    for (const line of text.split("\n")) {
+      const fields = line.trim().split(/\s+/);
+      if (fields[1]?.endsWith(suffix) === true && fields[3] === "0A") inodes.add(fields[9] ?? "");
+    }
+  }
+  return inodes;
+}
+
+/** Inodes of the sockets that a process has open; undefined when they may not be read. */
+async function socketInodes(pid: number): Promise<string[] | undefined> {
+  try {
+    const links = await Promise.all(
+      (await readdir(`/proc/${pid}/fd`)).map((fd) =>
+        readlink(`/proc/${pid}/fd/${fd}`).catch(() => ""),
+      ),
+    );
+    return links.flatMap((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? []);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOENT" ? [] : undefined;
+  }
+}
