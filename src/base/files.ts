@@ -8,7 +8,10 @@ function temporaryName(path: string): string {
   return join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}.tmp`);
 }
 
-async function writeDurable(path: string, data: string | Uint8Array): Promise<void> {
+/** Content at once, or in pieces as they are made. */
+type FileContent = string | Uint8Array | AsyncIterable<Uint8Array>;
+
+async function writeDurable(path: string, data: FileContent): Promise<void> {
   const file = await open(path, "wx");
   try {
     await file.writeFile(data);
@@ -32,7 +35,7 @@ export async function syncDirectory(directory: string): Promise<void> {
 }
 
 /** Replaces `path` in one step: readers see the old content or the new, never a part. Durable on return. */
-export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
+export async function writeFileAtomic(path: string, data: FileContent): Promise<void> {
   const temporary = temporaryName(path);
   try {
     await writeDurable(temporary, data);

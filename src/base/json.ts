@@ -67,3 +67,14 @@ export function parsePythonJson(text: string): unknown {
       : value,
   );
 }
+
+/** Parses JSON with integers beyond 2^53 as bigint. @throws {SyntaxError} as JSON.parse does. */
+export function parseExactJson(text: string): unknown {
+  const revive = (_key: string, value: unknown, context: { source?: string }) =>
+    typeof value === "number" &&
+    !Number.isSafeInteger(value) &&
+    /^-?\d+$/.test(context.source ?? "")
+      ? BigInt(context.source as string)
+      : value;
+  return JSON.parse(text, revive as (key: string, value: unknown) => unknown);
+}

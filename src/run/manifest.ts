@@ -1,5 +1,9 @@
 import { z } from "zod";
+import { readTextIfThere } from "../base/files.ts";
+import { parseExactJson } from "../base/json.ts";
 import type { UnitId } from "./ids.ts";
+import type { RunLayout } from "./layout.ts";
+import { RunDirectoryError } from "./plan-file.ts";
 
 const integer = z.union([z.int(), z.bigint()]);
 
@@ -20,3 +24,24 @@ export type ManifestEntry = z.output<typeof ManifestEntry>;
 
 /** Unit id → entry, in config order. */
 export type Manifest = ReadonlyMap<UnitId, ManifestEntry>;
+
+const ManifestFile = z.record(z.string(), ManifestEntry);
+
+/** The units of a run; integers stay exact. @throws {RunDirectoryError} when the file is missing or can't be read. */
+export async function readManifest(layout: RunLayout): Promise<Manifest> {
+  const text = await readTextIfThere(layout.manifest);
+  if (text === undefined) {
+    throw new RunDirectoryError(`Cannot find "${layout.manifest}"`, {
+      hint: "Every run directory has one: was it moved or only half copied?",
+    });
+  }
+  try {
+    const entries = Object.entries(ManifestFile.parse(parseExactJson(text)));
+    return new Map(entries.map(([id, entry]) => [id as UnitId, entry]));
+  } catch (error) {
+    throw new RunDirectoryError(`Cannot read "${layout.manifest}": it is no manifest`, {
+      cause: error,
+      hint: "The file was changed by hand: create-run --update writes it anew.",
+    });
+  }
+}
