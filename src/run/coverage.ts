@@ -1,7 +1,8 @@
 import { readdir } from "node:fs/promises";
 import { isMissing } from "../base/errors.ts";
-import type { Fingerprint, LeafId, UnitId } from "./ids.ts";
-import { invalidFileName, leafFileName } from "./layout.ts";
+import type { Fingerprint, LeafId } from "./ids.ts";
+import { invalidFileName, leafDirectory, leafFileName } from "./layout.ts";
+import type { ManifestEntry } from "./manifest.ts";
 
 /** Which planned leaves of a unit are settled by a file of ours. The two never share a leaf: a valid result wins. */
 export interface UnitCoverage {
@@ -52,29 +53,16 @@ export async function readUnitCoverage(
   }
 }
 
-export interface CoveredUnit {
-  readonly id: UnitId;
-  /** Of its leaf files. */
-  readonly directory: string;
-  readonly index: LeafFileIndex;
-}
+/** Units of one profile share the very same record, and so one index. */
+const indexes = new WeakMap<object, LeafFileIndex>();
 
-/** Directories listed at a time: a network file system answers many calls as fast as one. */
-const atOnce = 32;
-
-/** Coverage of many units, in their order. */
+/** As `readUnitCoverage`, for a unit of the manifest and the fingerprints of its profile. */
 export async function readCoverage(
-  units: readonly CoveredUnit[],
-): Promise<ReadonlyMap<UnitId, UnitCoverage>> {
-  const found = new Map<UnitId, UnitCoverage>();
-  for (let from = 0; from < units.length; from += atOnce) {
-    const some = units.slice(from, from + atOnce);
-    const read = await Promise.all(
-      some.map((unit) => readUnitCoverage(unit.directory, unit.index)),
-    );
-    some.forEach(({ id }, at) => {
-      found.set(id, read[at] as UnitCoverage);
-    });
-  }
-  return found;
+  outputPath: string,
+  entry: Pick<ManifestEntry, "model_key" | "label">,
+  fingerprints: Readonly<Record<LeafId, Fingerprint>>,
+): Promise<UnitCoverage> {
+  const index = indexes.get(fingerprints) ?? indexLeafFiles(fingerprints);
+  indexes.set(fingerprints, index);
+  return await readUnitCoverage(leafDirectory(outputPath, entry), index);
 }

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
 import { coverageOf, indexLeafFiles, readCoverage } from "../../src/run/coverage.ts";
-import type { Fingerprint, LeafId, UnitId } from "../../src/run/ids.ts";
-import { invalidFileName, leafFileName } from "../../src/run/layout.ts";
+import type { Fingerprint, LeafId } from "../../src/run/ids.ts";
+import { invalidFileName, leafDirectory, leafFileName } from "../../src/run/layout.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
 const fingerprint = (digit: string) => `fp1:${digit.repeat(64)}` as Fingerprint;
@@ -47,15 +47,12 @@ test("a valid result wins over an invalid one, in any order of names", () => {
 
 test("units without a directory cover nothing; contents do not matter", async () => {
   await using scratch = await temporaryDirectory();
-  const directory = join(scratch.path, "m", "main", "eval-hive");
+  const entry = { model_key: "m", label: "main" };
+  const directory = leafDirectory(scratch.path, entry);
   await mkdir(directory, { recursive: true });
   await writeFile(join(directory, leafFileName(leaf("arc"), fingerprint("b"))), "not JSON");
-  const found = await readCoverage([
-    { id: "m--main" as UnitId, directory, index },
-    { id: "n--main" as UnitId, directory: join(scratch.path, "n"), index },
-  ]);
-  assert.deepEqual(
-    [...found].map(([id, { done }]) => [id, ...done]),
-    [["m--main", "arc"], ["n--main"]],
-  );
+  const found = await readCoverage(scratch.path, entry, leaves);
+  assert.deepEqual([...found.done, ...found.invalid], ["arc"]);
+  const none = await readCoverage(scratch.path, { model_key: "n", label: "main" }, leaves);
+  assert.deepEqual([...none.done, ...none.invalid], []);
 });
