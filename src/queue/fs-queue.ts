@@ -57,7 +57,7 @@ interface ShardView {
   claiming: Promise<unknown>;
 }
 
-/** Shard names leave room for the additions of temporary files (` .json.<12 digits>.tmp`) in 255 bytes. */
+/** Shard names leave room for the additions of temporary files (`.{shard}.json.{12 digits}.tmp`) in 255 bytes. */
 const maxShardNameBytes = 200;
 
 export class FsQueue implements Queue {
@@ -68,6 +68,7 @@ export class FsQueue implements Queue {
   readonly #views = new Map<ShardId, ShardView>();
   /** Others that claim beside this object, about: doubles with each lost race, and fades. */
   #crowd = 0;
+  #prepared = false;
 
   constructor(layout: RunLayout, epoch: number, clock: Clock) {
     this.#layout = layout;
@@ -80,12 +81,10 @@ export class FsQueue implements Queue {
     const specs = this.#layout.specs(this.epoch);
     const { spec } = this.#layout.shard(this.epoch, shard);
     return await accessing("publish batches", specs, async () => {
-      await ensureDirectory(specs);
-      await ensureDirectory(this.#layout.shards(this.epoch));
-      await syncDirectory(this.#layout.epoch(this.epoch));
+      await this.#prepareEpoch();
       const created = await createExclusive(spec, renderSpec(shard, batches));
-      // Whoever has been killed before may have left its temporary file.
-      if (!created) await sweepLeftovers(specs, `${shard}.json`);
+      // Whoever was killed here before may have left its temporary file.
+      await sweepLeftovers(specs, `${shard}.json`);
       return created;
     });
   }
@@ -177,6 +176,16 @@ export class FsQueue implements Queue {
     const first = this.#views.get(shard) ?? view;
     this.#views.set(shard, first);
     return first;
+  }
+
+  /** Makes the directories of the epoch, durably. */
+  async #prepareEpoch(): Promise<void> {
+    if (this.#prepared) return;
+    await ensureDirectory(this.#layout.specs(this.epoch));
+    await ensureDirectory(this.#layout.shards(this.epoch));
+    await syncDirectory(this.#layout.epoch(this.epoch));
+    await syncDirectory(this.#layout.queue);
+    this.#prepared = true;
   }
 
   async #survey(spec: Spec): Promise<Survey> {

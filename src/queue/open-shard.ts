@@ -1,7 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { access, mkdir, open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { errnoName } from "../base/errors.ts";
 import { syncDirectory } from "../base/files.ts";
 import type { RunLayout } from "../run/layout.ts";
 import { entryName } from "./entry.ts";
@@ -47,10 +46,11 @@ export async function openShard(layout: RunLayout, epoch: number, spec: Spec): P
     await rename(staging, entries);
     await syncDirectory(shards);
   } catch (error) {
-    const opened = await isThere(entries);
-    if (!opened) await rm(staging, { recursive: true, force: true });
-    const lost = ["EEXIST", "ENOTEMPTY", "ENOENT"].includes(errnoName(error) ?? "");
-    if (!opened || !lost) throw error;
+    // Somebody else opened it, or the file system reports a rename that it did as failed.
+    if (!(await isThere(entries))) {
+      await rm(staging, { recursive: true, force: true });
+      throw error;
+    }
   }
   // Of killed or late openers: the shard is open, so theirs can't become it any more.
   await sweepLeftovers(shards, spec.shard);

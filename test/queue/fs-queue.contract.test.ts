@@ -1,0 +1,4 @@
+import { queueContract } from "../contract/queue-contract.ts";
+import { fsBackend } from "./fs-backend.ts";
+
+queueContract(fsBackend);
