@@ -1,0 +1,269 @@
+import type { EventEnvelope } from "./event.ts";
+
+/** A leaf that a slot is evaluating. */
+export interface SlotActivity {
+  unit: string;
+  batch: string;
+  leaf: string | null;
+  phase: string | null;
+  done: number;
+  total: number;
+}
+
+export interface ServerActivity {
+  server: number;
+  unit: string | null;
+  node: string;
+  state: "starting" | "healthy" | "unhealthy" | "restarting" | "failed";
+  start_attempt: number;
+  reason: string | null;
+}
+
+export interface AgentActivity {
+  owner: string;
+  pid: number;
+  node: string;
+  job: string | null;
+  slots: number;
+  state: "running" | "draining" | "ended";
+  reason: string | null;
+  message: string | null;
+  started_at: string;
+}
+
+/** What a writer has done for one unit. */
+export interface UnitActivity {
+  first_at: string;
+  last_at: string;
+  /** Evaluated to the end by this writer, valid or not. */
+  leaves: number;
+  /** Of these leaves, from loading to the leaf file. */
+  leaves_s: number;
+  requests: number;
+  /** null: no server has told. */
+  prompt_tokens: number | null;
+  completion_tokens: number | null;
+  /** Leaf → why its scores can't be trusted. */
+  invalid: Record<string, string>;
+}
+
+/** Milliseconds of the writer's clock, and requests answered up to then. */
+export type RateSample = [atMs: number, answered: number];
+
+/** All that one writer's events add up to. Plain data: it is kept between commands in the user's cache. */
+export interface WriterState {
+  writer: string;
+  first_at: string;
+  last_at: string;
+  agent: AgentActivity | null;
+  servers: Record<string, ServerActivity>;
+  slots: Record<string, SlotActivity>;
+  units: Record<string, UnitActivity>;
+  /** Requests of leaves that have ended, one way or the other. */
+  answered: number;
+  samples: RateSample[];
+}
+
+/** The window in which requests per second are measured. */
+const windowMs = 120_000;
+const samplePauseMs = 5_000;
+
+/** Adds an event to its writer's state. Events of one writer come in their order; those of others may come in between. */
+export function addEvent(writers: Map<string, WriterState>, event: EventEnvelope): void {
+  let state = writers.get(event.writer);
+  if (state === undefined) {
+    state = newWriter(event);
+    writers.set(event.writer, state);
+  }
+  state.last_at = event.at;
+  const unit = event.unit === undefined ? undefined : unitOf(state, event.unit, event.at);
+  const [topic] = event.type.split(".", 1);
+  if (topic === "agent") addAgent(state, event);
+  else if (topic === "server") addServer(state, event);
+  else if (topic === "batch") addBatch(state, event, unit);
+  else if (topic === "leaf") addLeaf(state, event, unit);
+}
+
+function newWriter({ writer, at }: EventEnvelope): WriterState {
+  return {
+    writer,
+    first_at: at,
+    last_at: at,
+    agent: null,
+    servers: {},
+    slots: {},
+    units: {},
+    answered: 0,
+    samples: [],
+  };
+}
+
+function unitOf(state: WriterState, unit: string, at: string): UnitActivity {
+  const known = state.units[unit];
+  if (known !== undefined) {
+    known.last_at = at;
+    return known;
+  }
+  const fresh: UnitActivity = {
+    first_at: at,
+    last_at: at,
+    leaves: 0,
+    leaves_s: 0,
+    requests: 0,
+    prompt_tokens: null,
+    completion_tokens: null,
+    invalid: {},
+  };
+  state.units[unit] = fresh;
+  return fresh;
+}
+
+function addAgent(state: WriterState, event: EventEnvelope): void {
+  const { agent } = state;
+  if (event.type === "agent.started") {
+    state.agent = {
+      owner: text(event.owner) ?? "",
+      pid: number(event.pid),
+      node: event.node,
+      job: event.job ?? null,
+      slots: number(event.slots),
+      state: "running",
+      reason: null,
+      message: null,
+      started_at: event.at,
+    };
+  } else if (agent !== null && (event.type === "agent.draining" || event.type === "agent.ended")) {
+    agent.state = event.type === "agent.ended" ? "ended" : "draining";
+    agent.reason = text(event.reason);
+    agent.message = text(event.message) ?? agent.message;
+    if (agent.state === "ended") {
+      for (const slot of Object.keys(state.slots)) leaveLeaf(state, slot);
+      state.slots = {};
+      state.servers = {};
+    }
+  }
+}
+
+const serverStates: Readonly<Record<string, ServerActivity["state"]>> = {
+  "server.starting": "starting",
+  "server.healthy": "healthy",
+  "server.unhealthy": "unhealthy",
+  "server.restarted": "restarting",
+  "server.failed": "failed",
+};
+
+function addServer(state: WriterState, event: EventEnvelope): void {
+  const now = serverStates[event.type];
+  if (now === undefined) return;
+  const server = number(event.server);
+  const before = state.servers[server];
+  state.servers[server] = {
+    server,
+    unit: event.unit ?? before?.unit ?? null,
+    node: event.node,
+    state: now,
+    start_attempt: number(event.start_attempt) || (before?.start_attempt ?? 0),
+    reason: text(event.reason),
+  };
+}
+
+function addBatch(state: WriterState, event: EventEnvelope, unit: UnitActivity | undefined): void {
+  const slot = String(number(event.slot));
+  const activity = state.slots[slot];
+  if (event.type === "batch.leased") {
+    state.slots[slot] = {
+      unit: event.unit ?? "",
+      batch: event.batch ?? "",
+      leaf: null,
+      phase: null,
+      done: 0,
+      total: 0,
+    };
+  } else if (event.type === "batch.progress" && activity !== undefined) {
+    if (event.leaf !== undefined) activity.leaf = event.leaf;
+    activity.phase = text(event.phase);
+    activity.done = number(event.done);
+    activity.total = number(event.total);
+    sample(state, event.at);
+  } else if (event.type === "batch.ended") {
+    leaveLeaf(state, slot);
+    delete state.slots[slot];
+    if (unit === undefined) return;
+    unit.prompt_tokens = sum(unit.prompt_tokens, event.prompt_tokens);
+    unit.completion_tokens = sum(unit.completion_tokens, event.completion_tokens);
+  }
+}
+
+function addLeaf(state: WriterState, event: EventEnvelope, unit: UnitActivity | undefined): void {
+  const slot = Object.keys(state.slots).find((key) => state.slots[key]?.batch === event.batch);
+  const activity = slot === undefined ? undefined : state.slots[slot];
+  if (event.type === "leaf.started") {
+    if (activity === undefined || slot === undefined) return;
+    leaveLeaf(state, slot);
+    activity.leaf = event.leaf ?? null;
+    return;
+  }
+  const requests = number(event.n_requests);
+  if (unit !== undefined && event.type === "leaf.invalid" && event.leaf !== undefined) {
+    unit.invalid[event.leaf] = text(event.reason) ?? "";
+  }
+  if (unit !== undefined && event.type === "leaf.done" && event.recovered !== true) {
+    unit.leaves += 1;
+    unit.leaves_s += number(event.total_s);
+    unit.requests += requests;
+  }
+  if (activity === undefined || slot === undefined || activity.leaf !== event.leaf) return;
+  // A leaf that is done says how many requests it took; any other has had those of its last progress.
+  if (event.type === "leaf.done") activity.done = requests;
+  leaveLeaf(state, slot);
+  sample(state, event.at);
+}
+
+/** The leaf of a slot is over, or will be evaluated anew: what it has asked stays asked. */
+function leaveLeaf(state: WriterState, slot: string): void {
+  const activity = state.slots[slot];
+  if (activity === undefined) return;
+  if (activity.phase !== "loading") state.answered += activity.done;
+  activity.leaf = null;
+  activity.phase = null;
+  activity.done = 0;
+  activity.total = 0;
+}
+
+/** Remembers how many requests were answered when, thinned out, for the last two minutes. */
+function sample(state: WriterState, at: string): void {
+  const atMs = Date.parse(at);
+  if (Number.isNaN(atMs)) return;
+  let answered = state.answered;
+  for (const { phase, done } of Object.values(state.slots)) {
+    if (phase === "requests" || phase === "scoring") answered += done;
+  }
+  const beforeLast = state.samples.at(-2);
+  if (beforeLast !== undefined && atMs - beforeLast[0] < samplePauseMs) state.samples.pop();
+  state.samples.push([atMs, answered]);
+  while (state.samples.length > 2 && atMs - (state.samples[0] as RateSample)[0] > windowMs) {
+    state.samples.shift();
+  }
+}
+
+/** Requests per second in the writer's last two minutes, by its own clock; undefined when too little is known. */
+export function requestRate({ samples }: WriterState): number | undefined {
+  const [first] = samples;
+  const last = samples.at(-1);
+  if (first === undefined || last === undefined || last[0] - first[0] < 1_000) return undefined;
+  return Math.max(((last[1] - first[1]) * 1_000) / (last[0] - first[0]), 0);
+}
+
+// Another version may have written the event: its fields are looked at before they are used.
+
+function number(value: unknown): number {
+  return typeof value === "number" && Number.isFinite(value) ? value : 0;
+}
+
+function text(value: unknown): string | null {
+  return typeof value === "string" ? value : null;
+}
+
+function sum(total: number | null, value: unknown): number | null {
+  return typeof value === "number" ? (total ?? 0) + value : total;
+}
