@@ -53,10 +53,10 @@ function refuseTooLongGenerations(
   leaves: readonly Leaf[],
   { model_args, lm_eval_args }: EvaluationArguments,
 ): Refusal[] {
-  const maxLength = numberFrom(model_args["max_length"]);
+  const maxLength = numberFrom(model_args.max_length);
   if (maxLength === undefined) return [];
-  const forAll = generationLimit(lm_eval_args["gen_kwargs"]);
-  const fallback = numberFrom(model_args["max_gen_toks"]) ?? 256;
+  const forAll = generationLimit(lm_eval_args.gen_kwargs);
+  const fallback = numberFrom(model_args.max_gen_toks) ?? 256;
   const tooLong = leaves.filter(
     (leaf) =>
       leaf.output_type === "generate_until" &&
@@ -77,7 +77,7 @@ function refuseUnsafeCode(
   { lm_eval_args }: EvaluationArguments,
 ): Refusal[] {
   const unsafe = leaves.filter((leaf) => leaf.unsafe_code);
-  if (unsafe.length === 0 || lm_eval_args["confirm_run_unsafe_code"] === true) return [];
+  if (unsafe.length === 0 || lm_eval_args.confirm_run_unsafe_code === true) return [];
   return [
     {
       kind: "unsafe-code",
@@ -91,7 +91,7 @@ function refuseLoglikelihoodOnChat(
   leaves: readonly Leaf[],
   { lm_eval_args }: EvaluationArguments,
 ): Refusal[] {
-  const model = String(lm_eval_args["model"] ?? "");
+  const model = String(lm_eval_args.model ?? "");
   if (!model.includes("chat-completions")) return [];
   const scored = leaves.filter(
     ({ output_type }) => output_type !== null && output_type !== "generate_until",
@@ -110,7 +110,7 @@ function refuseLoglikelihoodOnChat(
 function generationLimit(genKwargs: unknown): number | undefined {
   if (genKwargs !== null && typeof genKwargs === "object") {
     const map = genKwargs as Record<string, unknown>;
-    return numberFrom(map["max_gen_toks"] ?? map["max_tokens"]);
+    return numberFrom(map.max_gen_toks ?? map.max_tokens);
   }
   const match = /"?max_(?:gen_toks|tokens)"?\s*[=:]\s*(\d+)/.exec(String(genKwargs ?? ""));
   return match?.[1] === undefined ? undefined : Number(match[1]);
