@@ -33,15 +33,17 @@ export async function listIfThere(directory: string): Promise<string[] | undefin
   }
 }
 
-/** Removes temporary files, and staging directories, that belong to `name`: all that is called `.{name}.…`. */
+/**
+ * Removes temporary files, and staging directories, that belong to `name`: all that is called `.{name}.…`. What can't be
+ * removed stays for whoever comes next: it is in nobody's way, and its owner may still be at work on it.
+ */
 export async function sweepLeftovers(directory: string, name: string): Promise<void> {
   for (const entry of (await listIfThere(directory)) ?? []) {
-    if (!entry.startsWith(`.${name}.`)) continue;
-    await rm(join(directory, entry), {
-      recursive: true,
-      force: true,
-      maxRetries: 5,
-      retryDelay: 20,
-    });
+    if (entry.startsWith(`.${name}.`)) await removeQuietly(join(directory, entry));
   }
+}
+
+/** Removes a file or a tree, if that is possible now. */
+export async function removeQuietly(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true, maxRetries: 3, retryDelay: 20 }).catch(() => {});
 }

@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { access, mkdir, open, rename, rm } from "node:fs/promises";
+import { access, mkdir, open, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { syncDirectory } from "../base/files.ts";
 import type { RunLayout } from "../run/layout.ts";
 import { entryName } from "./entry.ts";
-import { sweepLeftovers } from "./exclusive.ts";
+import { removeQuietly, sweepLeftovers } from "./exclusive.ts";
 import type { Spec } from "./shard-files.ts";
 
 /** Files created at a time: more only queue up before libuv's threads. */
@@ -48,7 +48,7 @@ export async function openShard(layout: RunLayout, epoch: number, spec: Spec): P
   } catch (error) {
     // Somebody else opened it, or the file system reports a rename that it did as failed.
     if (!(await isThere(entries))) {
-      await rm(staging, { recursive: true, force: true });
+      await removeQuietly(staging);
       throw error;
     }
   }

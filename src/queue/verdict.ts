@@ -1,4 +1,4 @@
-import type { Clock } from "../base/clock.ts";
+import { type Clock, systemClock } from "../base/clock.ts";
 import { errnoName } from "../base/errors.ts";
 import { readTextIfThere } from "../base/files.ts";
 import { isRunning, processesWithEnvironment, sendSignal } from "../base/proc.ts";
@@ -120,9 +120,10 @@ export class OwnerWatch {
     record: OwnerRecord | undefined,
     owner: string | undefined,
   ): Promise<boolean> {
-    const { clock, here } = this.#options;
+    const { here } = this.#options;
     const local = record !== undefined && relationTo(record, here) === "here";
-    const deadline = clock.monotonic() + remainsMs;
+    // Real processes end in real time.
+    const deadline = systemClock.monotonic() + remainsMs;
     for (;;) {
       const carriers = owner === undefined ? [] : await processesWithEnvironment("EH_OWNER", owner);
       const pids = carriers.filter((pid) => pid !== process.pid);
@@ -135,8 +136,8 @@ export class OwnerWatch {
         if (errnoName(error) === "EPERM") return false;
         throw error;
       }
-      if (clock.monotonic() > deadline) return false;
-      await clock.sleep(20);
+      if (systemClock.monotonic() > deadline) return false;
+      await systemClock.sleep(20);
     }
   }
 }

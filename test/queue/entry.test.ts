@@ -9,12 +9,13 @@ import type { BatchId, OwnerId } from "../../src/run/ids.ts";
 const batchId = fc.stringMatching(/^[a-z0-9-]{1,40}$/) as fc.Arbitrary<BatchId>;
 const ownerId = fc.stringMatching(/^[a-z0-9-]{1,60}$/) as fc.Arbitrary<OwnerId>;
 const attempt = fc.integer({ min: 1, max: 1_000_000 });
+const plain = { noNullPrototype: true };
 const state: fc.Arbitrary<BatchState> = fc.oneof(
-  fc.record({ kind: fc.constant("ready" as const), attempt }),
-  fc.record({ kind: fc.constant("owned" as const), attempt, owner: ownerId }),
-  fc.record({ kind: fc.constant("done" as const), attempt }),
+  fc.record({ kind: fc.constant("ready" as const), attempt }, plain),
+  fc.record({ kind: fc.constant("owned" as const), attempt, owner: ownerId }, plain),
+  fc.record({ kind: fc.constant("done" as const), attempt }, plain),
 );
-const entry: fc.Arbitrary<Entry> = fc.record({ batch: batchId, state });
+const entry: fc.Arbitrary<Entry> = fc.record({ batch: batchId, state }, plain);
 
 test("an entry's name says all of it, in a length that every file system takes", () => {
   fc.assert(

@@ -16,13 +16,18 @@ const unit = "model--main" as UnitId;
 const leaf = strikeKey("arc.easy~0a1b2c" as LeafId, `fp1:${"ab".repeat(32)}` as Fingerprint);
 
 function strike(attempt: number, permanent = false): StrikeRecord {
-  const cause = {
+  return {
+    schema_version: 1,
+    kind: "strike",
     class: "metric",
     permanent,
     message: `failure ${attempt}`,
     trace_tail: [],
-  } as const;
-  return { schema_version: 1, kind: "strike", ...cause, owner: "o1", batch: "b1", attempt, at };
+    owner: "o1",
+    batch: "b1",
+    attempt,
+    at,
+  };
 }
 
 function excused(attempt: number, owner = "o1"): StrikeRecord {
