@@ -1,7 +1,6 @@
 /** Collects the leaf files of a run into one table. */
 import { stat } from "node:fs/promises";
 import { EnvironmentError, errnoAdvice, errnoName, messageOf } from "../base/errors.ts";
-import type { EventSink } from "../events/event.ts";
 import { indexLeafFiles, type LeafFileIndex } from "../run/coverage.ts";
 import type { UnitId } from "../run/ids.ts";
 import { leafDirectory, type RunLayout } from "../run/layout.ts";
@@ -11,9 +10,9 @@ import { readPlan } from "../run/plan-file.ts";
 import { type Changes, readOldScores, trackChanges } from "./changes.ts";
 import { type CollectedUnit, collectUnit, type UnitReport } from "./collect-unit.ts";
 import { labelLeaves } from "./leaf-labels.ts";
-import { compareKeys, type ScoreRow } from "./row.ts";
+import { compareKeys, keyColumns, type ScoreRow } from "./row.ts";
 import { modelColumns } from "./rows.ts";
-import { writeTable } from "./table.ts";
+import { type TableMetadata, writeTable } from "./table.ts";
 
 export interface CollectReport {
   /** Absolute. */
@@ -31,8 +30,6 @@ export interface CollectOptions {
   readonly output: string;
   /** Of eval-hive, for the table's metadata. */
   readonly version: string;
-  /** Gets `collect.done`; undefined where the run directory can't be written. */
-  readonly events?: EventSink;
 }
 
 /**
@@ -45,7 +42,7 @@ export async function collectScores(
   layout: RunLayout,
   options: CollectOptions,
 ): Promise<CollectReport> {
-  const { output, version, events } = options;
+  const { output, version } = options;
   const plan = await readPlan(layout);
   const units = listUnits(plan, await readManifest(layout));
   const old = await readOldScores(output);
@@ -70,7 +67,6 @@ export async function collectScores(
   }
 
   await writeScores(output, tableRows(), tableMetadata(plan, version));
-  await events?.publish("collect.done", {}, { output, rows: nRows });
   return {
     output,
     run_id: plan.run_id,
@@ -144,7 +140,7 @@ async function refuseLostResults(plan: Plan, output: string, nOldRows: number): 
 async function writeScores(
   output: string,
   rows: AsyncIterable<readonly ScoreRow[]>,
-  metadata: ReadonlyMap<string, string>,
+  metadata: TableMetadata,
 ): Promise<void> {
   try {
     await writeTable(output, rows, metadata);
@@ -158,12 +154,13 @@ async function writeScores(
   }
 }
 
-function tableMetadata(plan: Plan, version: string): Map<string, string> {
-  return new Map([
-    ["eval_hive.schema_version", "1"],
-    ["eval_hive.writer", `eval-hive ${version}`],
-    ["eval_hive.run_id", plan.run_id],
-    ["eval_hive.sorted_by", "model, step, task, metric, metric_filter; nulls first"],
-    ["eval_hive.json_text", 'as Python\'s json.dumps: ", " and ": ", ASCII only'],
-  ]);
+function tableMetadata(plan: Plan, version: string): TableMetadata {
+  return {
+    schema_version: 1,
+    writer: `eval-hive ${version}`,
+    run_id: plan.run_id,
+    sorted_by: [...keyColumns],
+    nulls: "first",
+    json_text: 'as Python\'s json.dumps: ", " and ": ", ASCII only',
+  };
 }

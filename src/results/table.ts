@@ -16,6 +16,7 @@ import {
 } from "parquet-wasm";
 import { ExitCode, isMissing, OperatorError } from "../base/errors.ts";
 import { writeFileAtomic } from "../base/files.ts";
+import { type Json, stringifyJson } from "../base/json.ts";
 import { recordBatch } from "./columns.ts";
 import type { ScoreRow } from "./row.ts";
 
@@ -53,19 +54,25 @@ async function* inBatches(
   if (batch.length > 0 || isFirst) yield batch;
 }
 
-function writerProperties(metadata: ReadonlyMap<string, string>) {
-  return new WriterPropertiesBuilder()
-    .setCompression(Compression.ZSTD)
-    .setMaxRowGroupSize(rowsPerGroup)
-    .setStatisticsEnabled(EnabledStatistics.Page)
-    .setKeyValueMetadata(new Map(metadata))
-    .build();
+/** What a table says of itself: one JSON object under the key `eval_hive`. */
+export type TableMetadata = Readonly<Record<string, Json>>;
+
+function writerProperties(metadata: TableMetadata) {
+  return (
+    new WriterPropertiesBuilder()
+      .setCompression(Compression.ZSTD)
+      .setMaxRowGroupSize(rowsPerGroup)
+      .setStatisticsEnabled(EnabledStatistics.Page)
+      // One key only: the codec writes several in random order, and the same results should give the same bytes.
+      .setKeyValueMetadata(new Map([["eval_hive", stringifyJson(metadata)]]))
+      .build()
+  );
 }
 
 /** The parquet file's bytes, in pieces. @throws whatever `rows` throws. */
 async function* encode(
   rows: AsyncIterable<readonly ScoreRow[]>,
-  metadata: ReadonlyMap<string, string>,
+  metadata: TableMetadata,
 ): AsyncGenerator<Uint8Array> {
   const batches = inBatches(rows);
   let failure: { error: unknown } | undefined;
@@ -103,7 +110,7 @@ async function* encode(
 export async function writeTable(
   path: string,
   rows: AsyncIterable<readonly ScoreRow[]>,
-  metadata: ReadonlyMap<string, string>,
+  metadata: TableMetadata,
 ): Promise<void> {
   await writeFileAtomic(path, encode(rows, metadata));
 }

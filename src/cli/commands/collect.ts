@@ -1,11 +1,10 @@
 import { access, constants } from "node:fs/promises";
 import { hostname } from "node:os";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { ExitCode } from "../../base/errors.ts";
-import { type Journal, openJournal } from "../../events/journal.ts";
+import { openJournal } from "../../events/journal.ts";
 import { type CollectReport, collectScores } from "../../results/collect.ts";
 import { RunLayout } from "../../run/layout.ts";
-import { readPlan } from "../../run/plan-file.ts";
 import type { CommandContext, CommandResult } from "../command.ts";
 import { collectData, isComplete, renderCollect } from "../render/collect.ts";
 
@@ -18,16 +17,8 @@ export async function collect(
   const layout = new RunLayout(resolve(context.cwd, directory));
   const output =
     options.output === undefined ? layout.scores : resolve(context.cwd, options.output);
-  await using journal = await openJournalIfWritable(layout);
-  const report = await collectScores(layout, {
-    output,
-    version: context.installation.version,
-    ...(journal === undefined ? {} : { events: journal }),
-  });
-  return resultOf(report);
-}
-
-function resultOf(report: CollectReport): CommandResult {
+  const report = await collectScores(layout, { output, version: context.installation.version });
+  await recordCollect(layout, report);
   return {
     exitCode: isComplete(report) ? ExitCode.done : ExitCode.incomplete,
     data: collectData(report),
@@ -36,14 +27,17 @@ function resultOf(report: CollectReport): CommandResult {
 }
 
 /** A run directory of somebody else, or on a read-only mount, is collected without leaving a trace. */
-async function openJournalIfWritable(layout: RunLayout): Promise<Journal | undefined> {
-  const plan = await readPlan(layout);
-  const isWritable = async (path: string) =>
-    await access(path, constants.W_OK).then(
-      () => true,
-      () => false,
-    );
-  if (!(await isWritable(layout.directory)) && !(await isWritable(join(layout.events, "."))))
-    return undefined;
-  return await openJournal({ layout, runId: plan.run_id, node: hostname() });
+async function recordCollect(layout: RunLayout, { run_id, output, rows }: CollectReport) {
+  if (!(await isWritable(layout))) return;
+  await using journal = await openJournal({ layout, runId: run_id, node: hostname() });
+  await journal.publish("collect.done", {}, { output, rows });
+}
+
+async function isWritable(layout: RunLayout): Promise<boolean> {
+  try {
+    await access(layout.events, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
