@@ -14,7 +14,7 @@ from lm_eval.config.group import GroupConfig
 from .index import Entry
 from .overrides import canonical_json, encode_overrides
 from .registry import Registry
-from .task_yaml import read_task_file
+from .task_yaml import FunctionRef, read_task_file
 
 _GROUP_KEYS = frozenset(("group", "group_alias", "task", "aggregate_metric_list", "metadata"))
 # The factory takes these out before it builds a task.
@@ -227,19 +227,30 @@ class TreeBuilder:
                 )
 
     def _aggregation(self, name: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+        given = values.get("aggregate_metric_list")
         try:
-            config = GroupConfig(group=name, aggregate_metric_list=values.get("aggregate_metric_list"))
+            config = GroupConfig(group=name, aggregate_metric_list=_without_functions(given))
         except (TypeError, ValueError) as error:
             self._warn(f'Group "{name}" has no scores, since lm_eval refuses its aggregate_metric_list: {error}')
             return []
         return [
             {
-                "metric": entry.metric,
+                "metric": str(entry.metric),
                 "filter_list": entry.filter_list,
                 "weight_by_size": bool(entry.weight_by_size),
             }
             for entry in config.aggregate_metric_list or []
         ]
+
+
+def _without_functions(value: Any) -> Any:
+    """lm_eval lets a group name a function for "aggregation", and then takes the mean all the same."""
+    if isinstance(value, list):
+        return [_without_functions(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    mean = {"aggregation": "mean"} if isinstance(value.get("aggregation"), FunctionRef) else {}
+    return {key: item.spec if isinstance(item, FunctionRef) else item for key, item in (value | mean).items()}
 
 
 def _is_renamed(spec: LeafSpec | None) -> bool:
