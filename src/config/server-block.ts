@@ -1,0 +1,72 @@
+import { z } from "zod";
+import { integer } from "./fields.ts";
+
+const environmentName = /^[A-Za-z_][A-Za-z0-9_]*$/;
+
+const variables = z
+  .record(z.string().regex(environmentName, "is no name for an environment variable"), z.string())
+  .meta({ propertyNames: undefined });
+
+/** `\` and the whitespace after it, which folded YAML leaves of a continued line, is one blank. */
+const serverCommand = z
+  .string()
+  .min(1, "must not be empty: write null for no server")
+  .overwrite((command) => command.replace(/\\\s+/g, " "))
+  .describe(
+    "Command of one inference server, run by `bash -c`; ${EH_PORT} and ${EH_MODEL_PATH} are filled in. null: lm_eval loads the model itself.",
+  );
+
+/** How a unit is served and evaluated in its job. */
+export const serverFields = {
+  inference_server_command: serverCommand.nullable().default(null),
+  num_inference_servers: integer(1, "Servers per job; more than 1 needs a server command.").default(
+    1,
+  ),
+  num_nodes_per_inference_server: integer(
+    1,
+    "Nodes per server; nodes per job are the product of the two.",
+  ).default(1),
+  servers_per_node: integer(
+    1,
+    "Servers that share a node; each gets a slice of its devices.",
+  ).default(1),
+  units_per_job: integer(1, "Units that the servers of one job serve side by side.").default(1),
+  parallel_tasks: integer(1, "Batches evaluated at a time in a job.").default(1),
+  env_vars: variables
+    .describe(
+      "Environment variables of server and lm_eval, expanded by bash; servers also see ${EH_SERVER_ID}.",
+    )
+    .nullable()
+    .default(null),
+  health_check_max_wait_minutes: integer(
+    1,
+    "Minutes until a started server must be healthy.",
+  ).default(10),
+  health_check_interval_seconds: integer(
+    1,
+    "Seconds between health checks of a running server.",
+  ).default(20),
+  server_start_max_attempts: integer(1, "Starts of a server before it is given up.").default(3),
+  journal: z
+    .boolean()
+    .describe("Keep answered requests of leaves in progress, so that a restart does not ask again.")
+    .default(true),
+};
+
+/** `vars` of a model entry: what fills `${NAME}` in its settings. */
+export const profileVariables = z
+  .record(
+    z
+      .string()
+      .regex(environmentName, "is no name for a variable")
+      .regex(/^(?!EH_)/, "must not start with EH_: those are set in the job"),
+    z
+      .unknown()
+      .transform((value, context): string => {
+        if (["string", "bigint", "number"].includes(typeof value)) return String(value);
+        context.addIssue({ code: "custom", message: "must be text or a number" });
+        return z.NEVER;
+      })
+      .meta({ type: ["string", "number"] }),
+  )
+  .describe('Values for "${NAME}" in the settings of this entry, e.g. {TP: 4}.');

@@ -1,0 +1,74 @@
+import { parseDocument } from "yaml";
+import { codeFrame, positionOf } from "./code-frame.ts";
+import { construct, type MemberNodes, type YamlMistake } from "./construct.ts";
+import { dotted, type Finding, type Issue, type KeyPath, type TextRange } from "./issue.ts";
+
+/** A YAML file that knows where each of its values stands. */
+export interface YamlSource {
+  readonly file: string;
+  readonly text: string;
+  /** As construct.ts gives it; undefined when the file is no YAML at all. */
+  readonly value: unknown;
+  /** Mistakes in the YAML itself. */
+  readonly mistakes: readonly Issue[];
+  /** Looks up the place: of what is missing, the place of the nearest parent that is there. */
+  locate(finding: Finding): Issue;
+  /** The scalar at `path` as it is written, without quotes; undefined for maps, lists and what is not there. */
+  written(path: KeyPath): string | undefined;
+}
+
+/** Parses YAML 1.1. Never throws: mistakes are returned. */
+export function parseYaml(file: string, text: string): YamlSource {
+  const document = parseDocument(text, {
+    schema: "failsafe",
+    version: "1.1",
+    uniqueKeys: false,
+    prettyErrors: false,
+  });
+  const { value, members, mistakes } = construct(document, text);
+  const issue = (range: TextRange, path: string, about: Omit<Finding, "path" | "at">): Issue => ({
+    file,
+    ...positionOf(text, range.start),
+    path,
+    message: about.message,
+    ...(about.hint === undefined ? {} : { hint: about.hint }),
+    ...(about.suggestion === undefined ? {} : { suggestion: about.suggestion }),
+    frame: codeFrame(text, range),
+  });
+  const syntax = document.errors.map(
+    (error): YamlMistake => ({
+      range: { start: error.pos[0], end: error.pos[1] },
+      message: `this is no YAML: ${error.message}`,
+    }),
+  );
+  // What follows a syntax error is guessed: only the errors themselves are worth reading.
+  const all = syntax.length > 0 ? syntax : mistakes;
+  const nodesAt = (path: KeyPath): { nodes: MemberNodes | undefined; found: boolean } => {
+    let container: unknown = value;
+    let nodes: MemberNodes | undefined;
+    for (const key of path) {
+      const next = members.get(container as object)?.get(String(key));
+      if (next === undefined) return { nodes, found: false };
+      nodes = next;
+      container = (container as Record<string | number, unknown>)[key];
+    }
+    return { nodes, found: true };
+  };
+  return {
+    file,
+    text,
+    value: syntax.length > 0 ? undefined : value,
+    mistakes: all.map(({ range, ...about }) => issue(range, "", about)),
+    locate: ({ path, at = "value", ...about }) => {
+      const { nodes, found } = nodesAt(path);
+      const node = at === "value" && found ? (nodes?.value ?? nodes?.key) : nodes?.key;
+      const [start, end] = node?.range ?? document.contents?.range ?? [0, 0];
+      return issue({ start, end: node === undefined ? start : end }, dotted(path), about);
+    },
+    written: (path) => {
+      const { nodes, found } = nodesAt(path);
+      const node = found ? nodes?.value : undefined;
+      return node !== undefined && "value" in node ? String(node.value) : undefined;
+    },
+  };
+}
