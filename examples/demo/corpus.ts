@@ -71,11 +71,11 @@ export function writeSimile(random: Random): string {
 }
 
 /** About one animal, or many: the verb has to agree. */
-export function writeAnimals(random: Random, number?: "one" | "many"): string {
+function writeAnimals(random: Random): string {
   const [one, many] = random.pickCommon(world.animals);
   const doing = random.pickCommon(world.doings);
-  const single = (number ?? random.pick(["one", "many"])) === "one";
-  return `The ${single ? one : many} ${single ? `${doing}s` : doing} ${random.pick(world.places)}.`;
+  const place = random.below(2) === 0 ? "" : ` ${random.pick(world.places)}`;
+  return random.below(2) === 0 ? `The ${one} ${doing}s${place}.` : `The ${many} ${doing}${place}.`;
 }
 
 function writeTalk(random: Random): string {

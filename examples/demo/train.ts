@@ -26,7 +26,7 @@ export const modelsToTrain: readonly ModelToTrain[] = [
   ...[100, 200, 400, 800, 1600].map((step) => ({
     directory: join("tollbridge", `step_${String(step).padStart(5, "0")}`),
     bytes: step * bytesPerStep,
-    order: 8,
+    order: 10,
   })),
   { directory: "tollbridge-final", bytes: 320_000, order: 16 },
 ];

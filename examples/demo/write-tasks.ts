@@ -60,12 +60,11 @@ function oppositeOf(random: Random, [word, opposite]: readonly [string, string])
 
 /** Two sentences that differ in the verb's s. */
 function askAgreement(random: Random): Question {
-  const [one, many] = random.pick(world.animals);
-  const doing = random.pick(world.doings);
+  const [one, many] = random.pickCommon(world.animals);
+  const doing = random.pickCommon(world.doings);
   const single = random.below(2) === 0;
-  const sentence = (verb: string) => `The ${single ? one : many} ${verb} ${place}.`;
-  const place = random.pick(world.places);
-  return { choices: [sentence(`${doing}s`), sentence(doing)], label: single ? 0 : 1 };
+  const choices = [`${doing}s`, doing].map((verb) => `The ${single ? one : many} ${verb}.`);
+  return { choices, label: single ? 0 : 1 };
 }
 
 function askLastWord(random: Random): Question {
