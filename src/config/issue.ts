@@ -58,6 +58,11 @@ export function renderIssue({ file, line, column, message, frame, hint }: Issue)
     .join("\n");
 }
 
+/** In one line, for lists of warnings: `line 12: message`. */
+export function renderBriefly({ line, message }: Issue): string {
+  return `line ${line}: ${message}`;
+}
+
 /** `models.tiny.steps.0` */
 export function dotted(path: KeyPath): string {
   return path.join(".");

@@ -10,7 +10,7 @@ type Block = Readonly<Record<string, unknown>>;
  * hides none of these.
  */
 export function checkRules(file: Block): Finding[] {
-  const models = isRecord(file["models"]) ? Object.entries(file["models"]) : [];
+  const models = isRecord(file.models) ? Object.entries(file.models) : [];
   return [
     ...checkServers(file, file, []),
     ...models.flatMap(([key, entry]) => (isRecord(entry) ? checkEntry(file, key, entry) : [])),
@@ -23,7 +23,7 @@ function checkEntry(file: Block, key: string, entry: Block): Finding[] {
   const findings = isRecord(profile)
     ? checkServers({ ...file, ...profile }, profile, [...path, "profile"])
     : [];
-  if (typeof entry["model_key"] !== "string" && !isInsideOutput(key)) {
+  if (typeof entry.model_key !== "string" && !isInsideOutput(key)) {
     findings.push({
       path,
       at: "key",
@@ -38,7 +38,7 @@ function checkEntry(file: Block, key: string, entry: Block): Finding[] {
 function checkServers(settings: Block, written: Block, path: KeyPath): Finding[] {
   const many = (key: string) => Number(parseIntegerValue(settings[key]) ?? 1) > 1;
   const findings: Finding[] = [];
-  if (settings["inference_server_command"] == null) {
+  if (settings.inference_server_command == null) {
     for (const key of ["num_inference_servers", "servers_per_node", "units_per_job"]) {
       const to = blame(written, path, key, "inference_server_command");
       if (!many(key) || to === undefined) continue;

@@ -63,14 +63,14 @@ function homes(path: KeyPath): KeyPath[] {
 function describeValue(issue: SchemaIssue, path: KeyPath, source: YamlSource): Finding {
   const value = valueAt(source.value, path);
   const params = "params" in issue ? issue.params : undefined;
-  if (value === undefined && params?.["rule"] !== true) {
+  if (value === undefined && params?.rule !== true) {
     return path.length === 0
       ? { path, message: "the file is empty" }
       : { path, at: "key", message: `${nameOf(path)} is missing` };
   }
   const written = source.written(path);
-  const at = params?.["at"] === "key" ? "key" : "value";
-  const hint = typeof params?.["hint"] === "string" ? { hint: params["hint"] } : {};
+  const at = params?.at === "key" ? "key" : "value";
+  const hint = typeof params?.hint === "string" ? { hint: params.hint } : {};
   const say = (message: string, more: Partial<Finding> = {}): Finding => ({
     path,
     at,
@@ -97,7 +97,7 @@ function describeValue(issue: SchemaIssue, path: KeyPath, source: YamlSource): F
     }
     default:
       return say(
-        issue.message.startsWith("must be ") && params?.["rule"] !== true
+        issue.message.startsWith("must be ") && params?.rule !== true
           ? `${issue.message}, not ${shown(value, written)}`
           : issue.message,
       );

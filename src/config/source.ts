@@ -1,6 +1,6 @@
 import { parseDocument } from "yaml";
 import { codeFrame, positionOf } from "./code-frame.ts";
-import { construct, type MemberNodes, type YamlMistake } from "./construct.ts";
+import { construct, isRecord, type MemberNodes, type YamlMistake } from "./construct.ts";
 import { dotted, type Finding, type Issue, type KeyPath, type TextRange } from "./issue.ts";
 
 /** A YAML file that knows where each of its values stands. */
@@ -13,6 +13,8 @@ export interface YamlSource {
   readonly mistakes: readonly Issue[];
   /** Looks up the place: of what is missing, the place of the nearest parent that is there. */
   locate(finding: Finding): Issue;
+  /** The keys of the map at `path` in the order of the file, which objects lose for keys such as "7"; none if it is no map. */
+  keys(path: KeyPath): string[];
   /** The scalar at `path` as it is written, without quotes; undefined for maps, lists and what is not there. */
   written(path: KeyPath): string | undefined;
 }
@@ -64,6 +66,10 @@ export function parseYaml(file: string, text: string): YamlSource {
       const node = at === "value" && found ? (nodes?.value ?? nodes?.key) : nodes?.key;
       const [start, end] = node?.range ?? document.contents?.range ?? [0, 0];
       return issue({ start, end: node === undefined ? start : end }, dotted(path), about);
+    },
+    keys: (path) => {
+      const map = path.reduce<unknown>((at, key) => (at as Record<string, unknown>)?.[key], value);
+      return isRecord(map) ? [...(members.get(map)?.keys() ?? [])] : [];
     },
     written: (path) => {
       const { nodes, found } = nodesAt(path);

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { readdir } from "node:fs/promises";
+import { hostname } from "node:os";
 import { dirname, resolve } from "node:path";
 import { isMissing, UsageError } from "../base/errors.ts";
 import { ensureDirectory, writeFileAtomic } from "../base/files.ts";
@@ -61,7 +62,7 @@ export async function createRun(options: CreateRunOptions): Promise<CreateRunOut
   const layout = new RunLayout(resolve(options.cwd, options.directory));
   const previous = await findPrevious(layout, options.mode);
   const loaded = await loadConfig(resolve(options.cwd, options.configFile));
-  const units = await resolveUnits(loaded.config, {
+  const units = await resolveUnits(loaded, {
     baseDirectory: options.cwd,
     strict: options.strict,
     allowMissingPaths: options.allowMissingPaths,
@@ -168,7 +169,10 @@ async function makePlan(
     }),
     not_found: [...units.notFound],
     excluded: [...tasks.excluded],
-    warnings: [...warnings, ...units.warnings, ...tasks.warnings],
+    warnings: [
+      ...[...warnings, ...units.warnings].map(({ message }) => message),
+      ...tasks.warnings,
+    ],
   };
 }
 
@@ -207,7 +211,12 @@ async function announce(
   isNew: boolean,
   leaves: number,
 ): Promise<void> {
-  await using journal = await openJournal({ layout, runId: plan.run_id, role: "create-run" });
+  await using journal = await openJournal({
+    layout,
+    runId: plan.run_id,
+    node: hostname(),
+    role: "create-run",
+  });
   await journal.publish(
     isNew ? "run.created" : "run.updated",
     {},

@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { readTextIfThere } from "../base/files.ts";
-import { parseExactJson } from "../base/json.ts";
+import { readTextIfThere, writeFileAtomic } from "../base/files.ts";
+import { parseExactJson, stringifyJson } from "../base/json.ts";
 import type { UnitId } from "./ids.ts";
 import type { RunLayout } from "./layout.ts";
 import { RunDirectoryError } from "./plan-file.ts";
@@ -44,4 +44,21 @@ export async function readManifest(layout: RunLayout): Promise<Manifest> {
       hint: "The file was changed by hand: create-run --update writes it anew.",
     });
   }
+}
+
+/** eh_manifest.json as a plain object, in the order of the file. */
+export function manifestObject(manifest: Manifest): Record<UnitId, ManifestEntry> {
+  return Object.fromEntries(manifest) as Record<UnitId, ManifestEntry>;
+}
+
+/** The bytes that Python's `json.dumps(manifest, indent=2)` gives: characters beyond ASCII escaped, no line end. */
+export function renderManifest(manifest: Manifest): string {
+  return stringifyJson(manifestObject(manifest), 2).replace(
+    /[\u007f-\uffff]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+export async function writeManifest(layout: RunLayout, manifest: Manifest): Promise<void> {
+  await writeFileAtomic(layout.manifest, renderManifest(manifest));
 }
