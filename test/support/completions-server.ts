@@ -75,7 +75,7 @@ function readSettings(argv: string[], env: NodeJS.ProcessEnv): Settings {
   return {
     port: Number(text("port", "0")),
     host: text("host", "127.0.0.1"),
-    model: text("model", env["EH_MODEL_PATH"] ?? "mock"),
+    model: text("model", env.EH_MODEL_PATH ?? "mock"),
     delayMs: Number(text("delay-ms", "0")),
     readyAfterMs: Number(text("ready-after-ms", "0")),
     failFirst: Number(text("fail-first", "0")),

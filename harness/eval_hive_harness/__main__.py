@@ -1,0 +1,141 @@
+"""
+The harness: a warm parent that has lm_eval imported and forks a child per request. It speaks the protocol of
+src/lmeval/protocol.ts on the stdin and stdout that it was started with. The parent stays single-threaded, reads no task
+and encodes no text, so that a fork is always safe; it never waits for a child, so that a ping is answered at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import json
+import os
+import select
+import signal
+import sys
+import traceback
+from typing import Any
+
+if __package__ in (None, ""):
+    # Started by its path, as `python …/eval_hive_harness/__main__.py`: its own folder must not hide other modules.
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from eval_hive_harness.versions import UnusableLmEval, describe_versions, require_lm_eval
+from eval_hive_harness.wire import Wire, take_over_stdio
+
+# Read when lm_eval's dependencies are imported: no thread before the fork, and bars that don't fill the log.
+_SETTINGS = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TQDM_MININTERVAL": "10",
+}
+
+
+def main() -> int:
+    wire = take_over_stdio()
+    wakeup, wake = os.pipe()
+    for fd in (wakeup, wake):
+        os.set_blocking(fd, False)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(wake)
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        require_lm_eval()
+        _import_everything()
+        versions = describe_versions()
+    except Exception as error:
+        wire.send({"type": "error", "id": "", **_start_failure(error)})
+        return 3
+    from eval_hive_harness.children import Children
+
+    gc.collect()
+    gc.freeze()
+    children = Children(wire, lambda: [wakeup, wake, *_descriptors(wire, children)])
+    wire.send({"type": "hello", "pid": os.getpid(), "versions": versions})
+    try:
+        _listen(wire, children, wakeup)
+    except BrokenPipeError:
+        pass  # Whoever started us is gone.
+    finally:
+        children.kill_all()
+    return 0
+
+
+def _listen(wire: Wire, children: Any, wakeup: int) -> None:
+    """Until the end of stdin, `shutdown`, or a signal that asks for it."""
+    while True:
+        # Whoever does not read us holds up the children, not our ears.
+        talking = [] if wire.is_full else [child.input for child in children.wires()]
+        unsent = [w for w in (wire, *children.wires()) if w.has_unsent]
+        readable, writable, _ = select.select(
+            [wire.input, wakeup, *talking],
+            [w.output for w in unsent],
+            [],
+            children.seconds_to_deadline(),
+        )
+        for unsent_wire in unsent:
+            if unsent_wire.output in writable:
+                unsent_wire.flush()
+        for fd in readable:
+            if fd == wakeup:
+                if {signal.SIGTERM, signal.SIGINT} & set(os.read(wakeup, 4096)):
+                    return
+                children.reap()
+            elif fd == wire.input:
+                lines, ended = wire.receive()
+                for line in lines:
+                    if not _obey(json.loads(line), wire, children):
+                        return
+                if ended:
+                    return
+            else:
+                children.relay(fd)
+        children.enforce()
+
+
+def _obey(request: dict[str, Any], wire: Wire, children: Any) -> bool:
+    """False when it is time to go."""
+    kind = request["type"]
+    if kind == "ping":
+        wire.send({"type": "pong", "n": request["n"]})
+    elif kind == "cancel":
+        children.cancel(request["id"])
+    elif kind in ("run", "plan"):
+        children.start(request)
+    elif kind != "shutdown":
+        raise ValueError(f'Unknown request "{kind}"')
+    return kind != "shutdown"
+
+
+def _import_everything() -> None:
+    """What every evaluation needs, so that children find it done."""
+    import eval_hive_harness.evaluate  # noqa: F401
+    import lm_eval.models.openai_completions  # noqa: F401
+    import lm_eval.tasks  # noqa: F401
+
+    if importlib.util.find_spec("torch") is not None:
+        # lm_eval imports it in any case, to seed it.
+        import torch  # noqa: F401
+    if importlib.util.find_spec("transformers") is not None:
+        from transformers import AutoTokenizer  # noqa: F401
+
+
+def _start_failure(error: Exception) -> dict[str, Any]:
+    traceback.print_exc()
+    missing = isinstance(error, (UnusableLmEval, ImportError))
+    return {
+        "class": "missing-module" if missing else "other",
+        "permanent": True,
+        "message": str(error) if missing else f"{type(error).__name__}: {error}",
+        "trace_tail": traceback.format_exc().strip().split("\n")[-20:],
+    }
+
+
+def _descriptors(wire: Wire, children: Any) -> list[int]:
+    return [fd for w in (wire, *children.wires()) for fd in w.descriptors()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
