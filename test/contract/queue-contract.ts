@@ -214,16 +214,18 @@ function oneProcess(backend: QueueBackend): void {
     });
   });
 
-  test("gives each of many concurrent claims another batch", async () => {
-    const ids = Array.from({ length: 100 }, (_, index) => `b${index}`);
-    await withShard(backend, ids, async (queue, place) => {
-      await using other = await place.open();
-      const claims = Array.from({ length: 120 }, (_, index) =>
-        index % 2 === 0 ? queue.claim(shard, alice) : other.claim(shard, bob),
+  test("gives each of many concurrent claims another batch, also while the shard is being opened", async () => {
+    const ids = Array.from({ length: 250 }, (_, index) => `b${index}`);
+    await withShard(backend, ids, async (_, place) => {
+      const queues = await Promise.all(Array.from({ length: 6 }, () => place.open()));
+      const claims = Array.from({ length: 270 }, (_, index) =>
+        queues[index % 6]?.claim(shard, `owner-${index % 6}` as OwnerId),
       );
       const leases = (await Promise.all(claims)).filter((lease) => lease !== undefined);
-      assert.equal(new Set(leases.map(({ batch }) => batch.id)).size, 100);
-      assert.equal(leases.length, 100);
+      assert.equal(new Set(leases.map(({ batch }) => batch.id)).size, 250);
+      assert.equal(leases.length, 250);
+      for (const queue of queues) await queue[Symbol.asyncDispose]();
+      assert.deepEqual(await place.strays(), []);
     });
   });
 
