@@ -153,7 +153,11 @@ async function makePlan(
     working_directory: options.cwd,
     output_path: resolve(options.cwd, config.output_path),
     eval_suite_path: tasks.includePath,
-    harness: { argv: tasks.argv, versions: tasks.versions, store: previous?.harness.store ?? "" },
+    harness: {
+      argv: [...tasks.argv],
+      versions: tasks.versions,
+      store: previous?.harness.store ?? "",
+    },
     in_config_order: config.task_batch_size === null,
     profiles: tasks.profiles,
     suites: tasks.suites,

@@ -31,23 +31,25 @@ export async function findOpenWork(options: OpenWorkOptions): Promise<Map<UnitId
   const queue =
     previous === undefined ? undefined : await openFsQueue({ layout, epoch: previous.epoch });
   const work = await mapConcurrently(plan.units, async ({ id, profile }) => {
-    const { fingerprints } = plan.profiles[profile] ?? { fingerprints: {} };
+    const fingerprints = plan.profiles[profile]?.fingerprints ?? {};
     const covered = await readCoverage(plan.output_path, entryOf(entries, id), fingerprints);
     const strikes = await readStrikes(layout, id);
     const live =
       queue === undefined || previous === undefined
         ? new Map<LeafId, Fingerprint>()
         : await liveLeaves(queue, previous, id);
-    const open = Object.entries(fingerprints).flatMap(([leafId, fingerprint]): OpenLeaf[] => {
-      const leaf = plan.leaves[leafId as LeafId];
-      if (leaf === undefined) return [];
-      const settled =
-        covered.done.has(leafId as LeafId) ||
-        covered.invalid.has(leafId as LeafId) ||
-        strikes.get(strikeKey(leafId as LeafId, fingerprint))?.isDead === true ||
-        live.get(leafId as LeafId) === fingerprint;
-      return settled ? [] : [{ leaf, fingerprint }];
-    });
+    const open = Object.entries<Fingerprint>(fingerprints).flatMap(
+      ([leafId, fingerprint]): OpenLeaf[] => {
+        const leaf = plan.leaves[leafId as LeafId];
+        if (leaf === undefined) return [];
+        const settled =
+          covered.done.has(leafId as LeafId) ||
+          covered.invalid.has(leafId as LeafId) ||
+          strikes.get(strikeKey(leafId as LeafId, fingerprint))?.isDead === true ||
+          live.get(leafId as LeafId) === fingerprint;
+        return settled ? [] : [{ leaf, fingerprint }];
+      },
+    );
     return [id, { open, nCovered: covered.done.size }] as const;
   });
   return new Map(work);

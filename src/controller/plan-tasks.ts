@@ -24,7 +24,7 @@ export interface PlanTasksOptions {
 }
 
 export interface PlannedTasks {
-  readonly argv: [string, ...string[]];
+  readonly argv: readonly [string, ...string[]];
   readonly versions: HarnessVersions;
   /** Absolute. */
   readonly includePath: string | null;
@@ -41,14 +41,11 @@ export interface PlannedTasks {
  */
 export async function planTasks(options: PlanTasksOptions): Promise<PlannedTasks> {
   const { config, profiles, cwd } = options;
-  const argv = await decidePythonCommand({
+  const { argv } = decidePythonCommand({
+    ...config,
     explicit: options.python,
-    harnessCommand: config.harness_command,
-    pixiManifest: config.pixi_manifest,
-    pixiEnv: config.pixi_env,
-    activationCommand: config.env_activation_command,
-    configDirectory: options.configDirectory,
-    cwd,
+    beside_config: options.configDirectory,
+    working_directory: cwd,
     checkout: options.installationRoot,
   });
   const includePath = config.eval.eval_suite_path;
