@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { OperatorError } from "../../src/base/errors.ts";
 import { beginEpoch } from "../../src/queue/epoch.ts";
+import { sweepLeftovers } from "../../src/queue/exclusive.ts";
 import { openFsQueue } from "../../src/queue/fs-queue.ts";
 import { QueueDamagedError } from "../../src/queue/queue-error.ts";
 import type { OwnerId, ShardId } from "../../src/run/ids.ts";
@@ -156,4 +157,22 @@ test("sweeps what killed openers have left", async () => {
   await mkdir(join(shards, `.${shard}0.0123456789ab`));
   await queue.claim(shard, alice);
   assert.deepEqual((await readdir(shards)).sort(), [`.${shard}0.0123456789ab`, shard]);
+});
+
+test("sweeps around an opener that is still at work", async () => {
+  await using directory = await temporaryDirectory();
+  const staging = join(directory.path, ".shard.0123456789ab");
+  let working = true;
+  const build = async (worker: number) => {
+    for (let n = 0; working; n++) {
+      await mkdir(staging, { recursive: true });
+      await writeFile(join(staging, `${worker}-${n}`), "").catch(() => {});
+    }
+  };
+  const builders = [1, 2, 3].map(build);
+  for (let n = 0; n < 10; n++) await sweepLeftovers(directory.path, "shard");
+  working = false;
+  await Promise.all(builders);
+  await sweepLeftovers(directory.path, "shard");
+  assert.deepEqual(await readdir(directory.path), []);
 });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { readFile, rm, stat, writeFile } from "node:fs/promises";
+import { open, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { test } from "node:test";
+import { runToEnd } from "../../src/base/spawn.ts";
 import { FencedError, startHeartbeat, writeEvictNote } from "../../src/queue/heartbeat.ts";
 import {
   identifyThisProcess,
@@ -151,4 +152,24 @@ test("a heartbeat goes on after the file system came back", async () => {
   at.clock.advance(18_000);
   await until(async () => ((await at.read())?.beat ?? 0) > 0);
   assert.equal(beats.fenced.aborted, false);
+});
+
+test("an owner fences itself while a call to the file system hangs", async () => {
+  await using at = await place();
+  await using beats = await startHeartbeat(at.layout, at);
+  await rm(at.path);
+  await runToEnd("mkfifo", [at.path], { env: process.env });
+  const pipe = await open(at.path, "r+");
+  try {
+    // A full pipe takes no more: the next write to it waits.
+    await pipe.write(Buffer.alloc(65_536));
+    await until(() => at.clock.sleepers === 2);
+    at.clock.advance(18_000);
+    await until(() => at.clock.sleepers === 1);
+    at.clock.advance(282_000);
+    await until(() => beats.fenced.aborted);
+  } finally {
+    await pipe.read(Buffer.alloc(65_536));
+    await pipe.close();
+  }
 });

@@ -20,11 +20,15 @@ async function place() {
   return { layout, [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose]() };
 }
 
-async function writeHolder(layout: RunLayout, record: Partial<OwnerRecord>): Promise<void> {
+async function writeHolder(
+  layout: RunLayout,
+  record: Partial<OwnerRecord>,
+  number = 1,
+): Promise<void> {
   const me = await identifyThisProcess("other-run");
   await mkdir(layout.runOwners, { recursive: true });
   const whole: OwnerRecord = { ...me, state: "live", beat: 0, ...record };
-  await writeFile(join(layout.runOwners, "1"), renderOwnerRecord(whole));
+  await writeFile(join(layout.runOwners, String(number)), renderOwnerRecord(whole));
 }
 
 interface Child extends AsyncDisposable {
@@ -118,6 +122,24 @@ test("a holder on another machine that moves is not taken over", async () => {
   await writeHolder(at.layout, { host: "elsewhere", beat: 1 });
   clock.advance(15_000);
   await refused;
+});
+
+test("a number that was used and removed meanwhile lets nobody in beside the holder", async () => {
+  await using at = await place();
+  await writeHolder(at.layout, { host: "elsewhere" });
+  const clock = new ManualClock();
+  const identity = await identifyThisProcess("here");
+  const held = holdRun(at.layout, { identity, clock, takeOver: true });
+  const refused = assert.rejects(held, RunHeldError);
+  await until(() => clock.sleepers === 1);
+  // Others have taken over from 1, then from 2; the listing that was waited on is old.
+  await writeHolder(at.layout, {}, 3);
+  for (let waitedMs = 0; waitedMs < 900_000; waitedMs += 15_000) {
+    await until(() => clock.sleepers === 1);
+    clock.advance(15_000);
+  }
+  await refused;
+  assert.deepEqual((await readdir(at.layout.runOwners)).sort(), ["1", "3"]);
 });
 
 test("a run killed at any step of getting in or out keeps nobody out, and leaves one file", async () => {
