@@ -51,7 +51,10 @@ export class RunLayout {
   }
   /** Exclusive records `{leaf id}.{fp12}.{n}`, one directory per unit. */
   strikes(unit: UnitId): string {
-    return join(this.queue, "strikes", unit);
+    return join(this.allStrikes, unit);
+  }
+  get allStrikes(): string {
+    return join(this.queue, "strikes");
   }
   /** Exclusive records `{unit}.{n}.json`: why the unit was stopped. */
   get stoppedUnits(): string {
