@@ -29,7 +29,15 @@ export interface ChildOptions<Order extends Message, Report extends Message> {
   readonly onGivenUp: (error: Error) => void;
   /** From the end of its stdin to SIGTERM, and from there to SIGKILL. */
   readonly closeGraceMs: number;
+  /** How long it may take to say its first word. Default: no longer than any later silence. */
+  readonly startMs?: number;
   readonly clock?: Clock;
+}
+
+interface LifeEnd {
+  readonly how: string;
+  /** It never said a word. */
+  readonly mute: boolean;
 }
 
 /** A child process that is replaced when it dies or falls silent. Disposing it ends it, and all that it started. */
@@ -38,8 +46,8 @@ export interface Child<Order> extends AsyncDisposable {
   readonly pid: number | undefined;
   /** To the process at hand; lost while there is none, which is what `greeting` is for. */
   send(order: Order): void;
-  /** Ends it without waiting for its own end. */
-  kill(): Promise<void>;
+  /** Kills the process at hand: another one follows. */
+  replace(): void;
 }
 
 export const pingEveryMs = 3_000;
@@ -48,6 +56,8 @@ const pauseMs = 200;
 /** Lives in a row that end so soon mean that it can't run here. */
 const shortLifeMs = 10_000;
 const maxShortLives = 8;
+/** Lives in a row without a word mean the same, sooner. */
+const maxMuteLives = 3;
 /** Everything that a life of a child starts carries it. */
 const lifeName = "EH_CHILD_LIFE";
 
@@ -57,13 +67,12 @@ export function keepChild<Order extends Message, Report extends Message>(
   const { clock = systemClock } = options;
   const closing = new AbortController();
   let current: ChildGroup | undefined;
-  let killing = false;
 
   const write = (order: Order | { type: "ping"; n: number }): void => {
     if (current?.stdin?.writable === true) current.stdin.write(`${JSON.stringify(order)}\n`);
   };
 
-  async function live(): Promise<string> {
+  async function live(): Promise<LifeEnd> {
     const life = randomBytes(8).toString("hex");
     const group = await startGroup(options.file, options.args, {
       cwd: options.cwd,
@@ -74,15 +83,18 @@ export function keepChild<Order extends Message, Report extends Message>(
     });
     current = group;
     let heardAt = clock.monotonic();
+    let mute = true;
     let n = 0;
     const pulse = setInterval(() => {
-      if (clock.monotonic() - heardAt > silenceMs) group.signal("SIGKILL");
+      const limitMs = mute ? (options.startMs ?? silenceMs) : silenceMs;
+      if (clock.monotonic() - heardAt > limitMs) group.signal("SIGKILL");
       else write({ type: "ping", n: ++n });
     }, pingEveryMs);
     try {
       for (const order of options.greeting()) write(order);
       const reading = readReports(group, options, () => {
         heardAt = clock.monotonic();
+        mute = false;
       });
       // Closing ends its stdin, which asks it to stop what it has started.
       const asked = () => group.stdin?.end();
@@ -91,7 +103,7 @@ export function keepChild<Order extends Message, Report extends Message>(
       const exit = await endOf(group);
       await reading;
       closing.signal.removeEventListener("abort", asked);
-      return describeExit(exit);
+      return { how: describeExit(exit), mute };
     } finally {
       clearInterval(pulse);
       current = undefined;
@@ -106,8 +118,8 @@ export function keepChild<Order extends Message, Report extends Message>(
     const over = new AbortController();
     const late = async (): Promise<void> => {
       await aborted(closing.signal, over.signal);
-      if (!killing) await clock.sleep(options.closeGraceMs, over.signal);
-      await group.stop({ graceMs: killing ? 0 : options.closeGraceMs });
+      await clock.sleep(options.closeGraceMs, over.signal);
+      await group.stop({ graceMs: options.closeGraceMs });
     };
     const ending = late().catch(() => {});
     const exit = await group.exited;
@@ -117,13 +129,17 @@ export function keepChild<Order extends Message, Report extends Message>(
   }
 
   async function keep(): Promise<void> {
-    for (let shortLives = 0; !closing.signal.aborted; ) {
+    let shortLives = 0;
+    let muteLives = 0;
+    while (!closing.signal.aborted) {
       const startedAt = clock.monotonic();
-      const how = await live();
+      const { how, mute } = await live();
       if (closing.signal.aborted) return;
       shortLives = clock.monotonic() - startedAt < shortLifeMs ? shortLives + 1 : 0;
-      if (shortLives >= maxShortLives) {
-        throw new Error(`The ${options.name} ended ${shortLives} times in a row, at last by ${how}`);
+      muteLives = mute ? muteLives + 1 : 0;
+      if (shortLives >= maxShortLives || muteLives >= maxMuteLives) {
+        const lives = Math.max(shortLives, muteLives);
+        throw new Error(`The ${options.name} ended ${lives} times in a row, at last by ${how}`);
       }
       if (shortLives > 1) await clock.sleep(pauseMs * shortLives, closing.signal).catch(() => {});
     }
@@ -137,11 +153,8 @@ export function keepChild<Order extends Message, Report extends Message>(
       return current?.pid;
     },
     send: write,
-    kill: async () => {
-      killing = true;
-      closing.abort();
+    replace: () => {
       current?.signal("SIGKILL");
-      await kept;
     },
     [Symbol.asyncDispose]: async () => {
       closing.abort();
@@ -158,15 +171,17 @@ async function readReports<Order extends Message, Report extends Message>(
   if (group.stdout === undefined) return;
   // A grandchild may hold the pipe: the end of the process is the end of its reports.
   const lines = createInterface({ input: group.stdout });
-  group.exited.then(() => setTimeout(() => lines.close(), 100).unref());
+  void group.exited.then(() => setTimeout(() => lines.close(), 100).unref());
   for await (const line of lines) {
     heard();
+    let report: Report;
     try {
-      const report = options.parse(JSON.parse(line));
-      if (report.type !== "pong") options.onReport(report);
+      report = options.parse(JSON.parse(line));
     } catch {
       // A line cut by its death.
+      continue;
     }
+    if (report.type !== "pong") options.onReport(report);
   }
 }
 

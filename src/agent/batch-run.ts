@@ -1,0 +1,255 @@
+import type { Counts } from "../balancer/control.ts";
+import type { Clock } from "../base/clock.ts";
+import type { EventSink, EventSubject } from "../events/event.ts";
+import type { HarnessMessage } from "../lmeval/protocol.ts";
+import type { Lease, ReleaseReason } from "../queue/queue.ts";
+import type { LeafId, OwnerId } from "../run/ids.ts";
+import type { Breaker, Trip } from "./breaker.ts";
+import { excuse, type FailedAttempt, type LeafFailure, strike } from "./leaf-failures.ts";
+import { fingerprintOf, openLeaves, readUnitState, type WorkUnit } from "./unit.ts";
+import type { BatchHarness, RunEnd } from "./warm-harness.ts";
+
+/** What the slots of a unit share. */
+export interface BatchDeps {
+  readonly unit: WorkUnit;
+  readonly owner: OwnerId;
+  readonly job: string;
+  readonly harness: BatchHarness;
+  readonly events: EventSink;
+  readonly breaker: Breaker;
+  readonly clock: Clock;
+  /** The request, but for what one batch decides. */
+  readonly request: (account: string, attempt: number) => BatchRequest;
+  readonly settle: (account: string) => Promise<Counts | undefined>;
+  /** Servers or balancer were not well since then: failed requests say nothing about the leaf. */
+  readonly disturbedSince: (at: number) => boolean;
+  /** The unit is given up. */
+  readonly onTrip: (trip: Trip) => void;
+  /** Finish the leaf at hand, then give the rest back; and why. */
+  readonly yielding: AbortSignal;
+  /** End what runs; and why. */
+  readonly ending: AbortSignal;
+  readonly releaseReason: () => ReleaseReason;
+}
+
+export type BatchRequest = Omit<Parameters<BatchHarness["run"]>[0], "id" | "leaves">;
+
+export type BatchOutcome =
+  | { readonly kind: "settled" }
+  | { readonly kind: "released"; readonly reason: ReleaseReason | "failed-leaves" };
+
+/** The harness may die so often under one lease before the batch goes back. */
+const maxHarnessLosses = 5;
+const progressEveryMs = 5_000;
+
+/** Evaluates what is open of a leased batch, leaf after leaf, and says how it ended. The lease itself is the caller's. */
+export async function runBatch(
+  deps: BatchDeps,
+  lease: Lease,
+  slot: number,
+): Promise<{ outcome: BatchOutcome; counts: Counts | undefined }> {
+  const run = new BatchRun(deps, lease, slot);
+  const outcome = await run.evaluate();
+  return { outcome, counts: await run.settle() };
+}
+
+let runs = 0;
+
+class BatchRun {
+  readonly #deps: BatchDeps;
+  readonly #lease: Lease;
+  readonly #slot: number;
+  readonly #subject: EventSubject;
+  readonly #accounts: string[] = [];
+  /** Not settled, and not failed under this lease. */
+  #open: LeafId[] = [];
+  #failed = 0;
+  #current: { leaf: LeafId; startedAt: number } | undefined;
+  #progressAt = Number.NEGATIVE_INFINITY;
+  /** What the messages of a run ask for, done in their order. */
+  #work: Promise<void> = Promise.resolve();
+
+  constructor(deps: BatchDeps, lease: Lease, slot: number) {
+    this.#deps = deps;
+    this.#lease = lease;
+    this.#slot = slot;
+    const { attempt, batch } = lease;
+    this.#subject = { unit: deps.unit.planned.id, batch: batch.id, attempt, job: deps.job };
+  }
+
+  async evaluate(): Promise<BatchOutcome> {
+    const { unit, events, yielding, releaseReason } = this.#deps;
+    const leaves = this.#lease.batch.leaves;
+    this.#open = openLeaves(unit, leaves, await readUnitState(unit));
+    await events.publish("batch.leased", this.#subject, {
+      slot: this.#slot,
+      leaves: [...this.#open],
+    });
+    for (let losses = 0; this.#open.length > 0; ) {
+      if (yielding.aborted) return { kind: "released", reason: releaseReason() };
+      const end = await this.#run();
+      if (end.kind === "lost" && ++losses >= maxHarnessLosses) {
+        return { kind: "released", reason: "dropped" };
+      }
+    }
+    return this.#failed > 0 ? { kind: "released", reason: "failed-leaves" } : { kind: "settled" };
+  }
+
+  /** Requests and tokens of all runs; undefined when a balancer took its counts with it. */
+  async settle(): Promise<Counts | undefined> {
+    const sum = { answered: 0, refused: 0, prompt_tokens: 0, completion_tokens: 0 };
+    for (const account of this.#accounts) {
+      const counts = await this.#deps.settle(account);
+      if (counts === undefined) return undefined;
+      for (const key of Object.keys(sum) as (keyof Counts)[]) sum[key] += counts[key];
+    }
+    return sum;
+  }
+
+  /** One run request with all open leaves: ends with fewer of them, or because we want to stop. */
+  async #run(): Promise<RunEnd> {
+    const { unit, harness, request, ending, yielding } = this.#deps;
+    const account = `r${++runs}`;
+    this.#accounts.push(account);
+    this.#current = undefined;
+    const leaves = this.#open.map((id) => {
+      const { name, source, overrides } = unit.plan.leaves[
+        id
+      ] as WorkUnit["plan"]["leaves"][LeafId];
+      return { id, name, source, overrides, fingerprint: fingerprintOf(unit, id) };
+    });
+    // Between two leaves is the time to stop for whoever is in no hurry.
+    const enough = new AbortController();
+    const end = await harness.run(
+      { ...request(account, this.#lease.attempt), id: account, leaves },
+      {
+        signal: AbortSignal.any([ending, enough.signal]),
+        onMessage: (message) => {
+          this.#work = this.#work.then(() => this.#hear(message));
+          const between = message.type !== "leaf_started" && message.type !== "progress";
+          if (between && yielding.aborted) enough.abort();
+        },
+      },
+    );
+    await this.#work;
+    await this.#conclude(end);
+    return end;
+  }
+
+  async #hear(message: Extract<HarnessMessage, { id: string; leaf: string }>): Promise<void> {
+    const { unit, events, breaker, clock } = this.#deps;
+    const leaf = message.leaf as LeafId;
+    const fingerprint = fingerprintOf(unit, leaf);
+    const subject = { ...this.#subject, leaf };
+    switch (message.type) {
+      case "leaf_started":
+        this.#current = { leaf, startedAt: clock.monotonic() };
+        return await events.publish("leaf.started", subject, { fingerprint });
+      case "progress": {
+        if (clock.monotonic() - this.#progressAt < progressEveryMs) return;
+        this.#progressAt = clock.monotonic();
+        const { phase, done, total } = message;
+        return await events.publish("batch.progress", subject, {
+          slot: this.#slot,
+          phase,
+          done,
+          total,
+        });
+      }
+      case "leaf_done": {
+        this.#drop(leaf);
+        breaker.succeeded();
+        const {
+          path: result,
+          outcome,
+          n_samples,
+          n_requests,
+          load_s,
+          requests_s,
+          total_s,
+        } = message;
+        const times = { load_s, requests_s, total_s };
+        const body = { fingerprint, result, outcome, n_samples, n_requests, ...times };
+        return await events.publish("leaf.done", subject, body);
+      }
+      case "leaf_invalid": {
+        this.#drop(leaf);
+        breaker.succeeded();
+        const { path: result, reason } = message;
+        return await events.publish("leaf.invalid", subject, { fingerprint, result, reason });
+      }
+      case "leaf_failed":
+        return await this.#fail(leaf, message);
+    }
+  }
+
+  /** What the end of a run says about the leaf that was in progress. */
+  async #conclude(end: RunEnd): Promise<void> {
+    const { unit, ending, yielding, releaseReason } = this.#deps;
+    const current = this.#current;
+    if (end.kind === "error") {
+      // It says nothing of any leaf: the first stands for all, and the others are tried without it.
+      const leaf = current?.leaf ?? this.#open[0];
+      if (leaf !== undefined) await this.#fail(leaf, end.error);
+      return;
+    }
+    if (current === undefined || !this.#open.includes(current.leaf)) {
+      const { n, how } = { n: this.#open.length, how: end };
+      // A child that ends well without a word about a leaf would be asked for ever.
+      if (how.kind === "ended" && n > 0 && !ending.aborted && !yielding.aborted) {
+        await this.#fail(this.#open[0] as LeafId, crashOf(how.ended));
+      }
+      return;
+    }
+    const deps = this.#deps;
+    if (end.kind === "lost" && !ending.aborted) {
+      await excuse(deps, this.#subject, this.#attempt(current.leaf), "the harness died");
+    } else if (end.kind === "lost" || end.ended.cancelled) {
+      const reason = yielding.aborted ? releaseReason() : "cancelled";
+      await excuse({ ...deps, unit }, this.#subject, this.#attempt(current.leaf), reason);
+    } else {
+      await this.#fail(current.leaf, crashOf(end.ended));
+    }
+  }
+
+  /** A leaf that failed stays out of this lease; whether it gets another chance its strikes decide. */
+  async #fail(leaf: LeafId, failure: LeafFailure): Promise<void> {
+    const { breaker, disturbedSince, ending, clock, onTrip } = this.#deps;
+    const startedAt = this.#current?.leaf === leaf ? this.#current.startedAt : clock.monotonic();
+    this.#drop(leaf);
+    const attempt = this.#attempt(leaf);
+    const unwell = failure.class === "requests" && disturbedSince(startedAt);
+    if (ending.aborted || unwell) {
+      this.#failed += 1;
+      await excuse(this.#deps, this.#subject, attempt, "server-lost", failure);
+      return;
+    }
+    const isDead = await strike(this.#deps, this.#subject, attempt, failure);
+    if (!isDead) this.#failed += 1;
+    const trip = breaker.failed(leaf, failure.class, failure.message);
+    if (trip !== undefined) onTrip(trip);
+  }
+
+  #attempt(leaf: LeafId): FailedAttempt {
+    const { attempt, batch } = this.#lease;
+    return { leaf, owner: this.#deps.owner, batch: batch.id, attempt };
+  }
+
+  #drop(leaf: LeafId): void {
+    this.#open = this.#open.filter((other) => other !== leaf);
+  }
+}
+
+/** The death of a child as a failure of the leaf that it was at. */
+function crashOf(ended: Extract<RunEnd, { kind: "ended" }>["ended"]): LeafFailure {
+  const killed = ended.signal === "SIGKILL";
+  const how = ended.signal ?? `exit code ${ended.exit_code ?? "unknown"}`;
+  return {
+    class: killed ? "memory" : "crash",
+    permanent: false,
+    message: killed
+      ? `The evaluation was killed (SIGKILL), as the kernel does when memory runs out; it used ${Math.round(ended.max_rss_bytes / 2 ** 20)} MiB`
+      : `The evaluation ended by ${how} in the middle of a task`,
+    trace_tail: [],
+  };
+}

@@ -1,0 +1,45 @@
+import { expandEnvVars, offlineSwitches, withoutHidden } from "../run/environment.ts";
+import type { OwnerId } from "../run/ids.ts";
+import type { Profile } from "../run/plan.ts";
+import { unitVariables, type WorkUnit } from "./unit.ts";
+
+/** Of the process that plays a rank; lm_eval would wait for the others. */
+const ranks = /^(LOCAL_RANK|RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|NODE_RANK|MASTER_ADDR|MASTER_PORT)$/;
+
+/** What every process that an agent starts gets: marked as the owner's, nothing that misleads. */
+export function childEnvironment(env: NodeJS.ProcessEnv, owner: OwnerId): NodeJS.ProcessEnv {
+  const kept = Object.entries(env).filter(([name]) => !ranks.test(name) && name !== "NODE_OPTIONS");
+  return { ...Object.fromEntries(kept), EH_OWNER: owner, UV_THREADPOOL_SIZE: "16" };
+}
+
+export function isOffline(offline: Profile["offline"], isLocal: boolean): boolean {
+  return offline === "always" || (offline === "auto" && !isLocal);
+}
+
+/**
+ * The environment in which the harness imports lm_eval and its libraries, which read HF_* then: the config's variables as
+ * they are without any unit. Offline nothing needs a proxy; online the Hub may.
+ */
+export async function harnessEnvironment(
+  base: NodeJS.ProcessEnv,
+  profile: Profile,
+  isLocal: boolean,
+): Promise<NodeJS.ProcessEnv> {
+  const offline = isOffline(profile.offline, isLocal);
+  const from = offline ? { ...withoutHidden(base), ...offlineSwitches } : base;
+  return { ...from, ...(await expandEnvVars(profile.env_vars, from)) };
+}
+
+/** What is added for one unit after the fork. @param port that stands for EH_PORT: the balancer's. */
+export async function evaluationVariables(
+  base: NodeJS.ProcessEnv,
+  unit: WorkUnit,
+  port: number | undefined,
+): Promise<Record<string, string>> {
+  const variables = {
+    ...unitVariables(unit),
+    ...(port !== undefined && { EH_PORT: String(port) }),
+  };
+  const expanded = await expandEnvVars(unit.profile.env_vars, { ...base, ...variables });
+  return { ...expanded, ...variables };
+}

@@ -1,0 +1,117 @@
+import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
+import { ExitCode, OperatorError } from "../base/errors.ts";
+import { openJournal } from "../events/journal.ts";
+import { startHeartbeat } from "../queue/heartbeat.ts";
+import { identifyThisProcess } from "../queue/owner-record.ts";
+import { readPlan } from "../run/plan-file.ts";
+import { type JobContext, openProcesses } from "./job.ts";
+import { Reaper } from "./reaper.ts";
+import { type EndReason, listenToSignals, Shutdown } from "./shutdown.ts";
+import { workThroughPlan } from "./work.ts";
+
+export interface LeadOptions {
+  readonly context: JobContext;
+  /** Its end means: stop everything; `drain` and `abort` on a line of their own ask for it. Undefined: no leash. */
+  readonly leash: Readable | undefined;
+  readonly signals: Pick<NodeJS.Process, "on" | "off">;
+}
+
+/** How a lead agent ended, for whoever started it. */
+export interface LeadEnd {
+  readonly reason: EndReason;
+  readonly exitCode: number;
+  readonly error: Error | undefined;
+}
+
+/**
+ * The lead agent of a job: evaluates what the run's plan has to offer until nothing is left or it is told to stop. When it
+ * returns, nothing that it has started runs any more and no batch is held in its name.
+ */
+export async function runLead({ context, leash, signals }: LeadOptions): Promise<LeadEnd> {
+  const shutdown = new Shutdown();
+  const unlisten = listenToSignals(shutdown, signals);
+  const letGo = leash === undefined ? () => {} : holdLeash(leash, shutdown);
+  try {
+    return await lead(context, shutdown);
+  } finally {
+    letGo();
+    unlisten();
+  }
+}
+
+async function lead(context: JobContext, shutdown: Shutdown): Promise<LeadEnd> {
+  const { layout, owner, job, node } = context;
+  const plan = await readPlan(layout);
+  const identity = await identifyThisProcess(owner, context.isLocal ? {} : { job });
+  await using events = await openJournal({ layout, runId: plan.run_id, node, role: "agent" });
+  const subject = { job };
+  await events.publish("agent.started", subject, {
+    pid: process.pid,
+    owner,
+    slots: Math.max(...plan.units.map(({ profile }) => plan.profiles[profile]?.slots ?? 1), 1),
+    eval_hive_version: plan.eval_hive_version,
+  });
+  shutdown.draining.addEventListener("abort", () => {
+    events
+      .publish("agent.draining", subject, { reason: shutdown.reason ?? "failed" })
+      .catch(() => {});
+  });
+  let end: LeadEnd;
+  try {
+    const complete = await workAsOwner();
+    end = endOf(shutdown, complete);
+  } catch (error) {
+    end = failedEnd(shutdown.failure ?? error);
+  }
+  const message = end.error?.message;
+  await events.publish("agent.ended", subject, {
+    reason: end.reason,
+    ...(message !== undefined && { message }),
+  });
+  return end;
+
+  async function workAsOwner(): Promise<boolean> {
+    await using heartbeat = await startHeartbeat(layout, { identity });
+    heartbeat.fenced.addEventListener("abort", () => shutdown.fail(heartbeat.fenced.reason));
+    const reaper = new Reaper(layout, identity, context.clock);
+    await reaper.clearRemains();
+    await using processes = await openProcesses(context, plan, events, shutdown);
+    return await workThroughPlan({ context, processes, events, shutdown, reaper });
+  }
+}
+
+function endOf(shutdown: Shutdown, complete: boolean): LeadEnd {
+  if (shutdown.failure !== undefined) return failedEnd(shutdown.failure);
+  const reason = shutdown.reason ?? (complete ? "complete" : "incomplete");
+  return {
+    reason,
+    exitCode: complete ? ExitCode.done : ExitCode.incomplete,
+    error: undefined,
+  };
+}
+
+function failedEnd(thrown: unknown): LeadEnd {
+  const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+  return {
+    reason: "failed",
+    exitCode: error instanceof OperatorError ? error.exitCode : ExitCode.bug,
+    error,
+  };
+}
+
+/** Obeys the pipe to whoever started us. @returns the undoing. */
+function holdLeash(leash: Readable, shutdown: Shutdown): () => void {
+  const lines = createInterface({ input: leash });
+  const lost = () => shutdown.abort("parent-lost");
+  lines.on("line", (line) => {
+    if (line === "drain") shutdown.drain("interrupted");
+    else if (line === "abort") shutdown.abort("interrupted");
+  });
+  lines.on("close", lost);
+  return () => {
+    lines.off("close", lost);
+    lines.close();
+    leash.destroy();
+  };
+}

@@ -1,0 +1,103 @@
+import type { Clock } from "../base/clock.ts";
+import type { EventSink, EventSubject } from "../events/event.ts";
+import type { FailureClass } from "../lmeval/protocol.ts";
+import { readStrikes, recordStrike, strikeKey } from "../queue/strikes.ts";
+import type { LeafId, OwnerId } from "../run/ids.ts";
+import { fingerprintOf, type WorkUnit } from "./unit.ts";
+
+export interface LeafFailure {
+  readonly class: FailureClass;
+  readonly permanent: boolean;
+  readonly message: string;
+  readonly trace_tail: readonly string[];
+}
+
+/** Which evaluation failed. */
+export interface FailedAttempt {
+  readonly leaf: LeafId;
+  readonly owner: OwnerId;
+  readonly batch: string;
+  readonly attempt: number;
+}
+
+export interface FailureDeps {
+  readonly unit: WorkUnit;
+  readonly events: EventSink;
+  readonly clock: Clock;
+}
+
+/** Records a real failure of a leaf. @returns true when the leaf is dead now. */
+export async function strike(
+  { unit, events, clock }: FailureDeps,
+  subject: EventSubject,
+  { leaf, ...attempt }: FailedAttempt,
+  failure: LeafFailure,
+): Promise<boolean> {
+  const fingerprint = fingerprintOf(unit, leaf);
+  const key = strikeKey(leaf, fingerprint);
+  const { class: failureClass, permanent, message } = failure;
+  const trace_tail = failure.trace_tail.slice(-20);
+  const at = new Date(clock.now()).toISOString();
+  const n = await recordStrike(unit.layout, unit.planned.id, key, {
+    kind: "strike",
+    class: failureClass,
+    permanent,
+    message,
+    trace_tail,
+    ...attempt,
+    at,
+  });
+  const about = { ...subject, leaf };
+  const body = { fingerprint, class: failureClass, message };
+  await events.publish("leaf.failed", about, { ...body, trace_tail, strike: n });
+  const state = (await readStrikes(unit.layout, unit.planned.id)).get(key);
+  if (state?.isDead !== true) return false;
+  await events.publish("leaf.dead", about, { ...body, strikes: state.strikes });
+  return true;
+}
+
+/** Records that an evaluation ended for a reason that is not the leaf's; many of these are a strike after all. */
+export async function excuse(
+  { unit, events, clock }: FailureDeps,
+  subject: EventSubject,
+  { leaf, ...attempt }: FailedAttempt,
+  reason: string,
+  failure?: LeafFailure,
+): Promise<void> {
+  const fingerprint = fingerprintOf(unit, leaf);
+  const at = new Date(clock.now()).toISOString();
+  await recordStrike(unit.layout, unit.planned.id, strikeKey(leaf, fingerprint), {
+    kind: "excused",
+    reason,
+    ...attempt,
+    at,
+  });
+  if (failure === undefined) return;
+  await events.publish(
+    "leaf.failed",
+    { ...subject, leaf },
+    {
+      fingerprint,
+      class: failure.class,
+      message: failure.message,
+      trace_tail: failure.trace_tail.slice(-20),
+      strike: null,
+    },
+  );
+}
+
+/** Takes back the strikes of leaves that turned out not to be at fault. */
+export async function pardon(
+  { unit, clock }: Pick<FailureDeps, "unit" | "clock">,
+  leaves: readonly LeafId[],
+): Promise<void> {
+  const at = new Date(clock.now()).toISOString();
+  for (const leaf of leaves) {
+    const key = strikeKey(leaf, fingerprintOf(unit, leaf));
+    await recordStrike(unit.layout, unit.planned.id, key, {
+      kind: "void",
+      command: "stop unit",
+      at,
+    });
+  }
+}

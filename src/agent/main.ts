@@ -1,0 +1,96 @@
+/** The one file that jobs start: `lead`, and the processes that it starts from the same file, `node` and `balancer`. */
+import { hostname } from "node:os";
+import { parseArgs } from "node:util";
+import { runBalancer } from "../balancer/main.ts";
+import { systemClock } from "../base/clock.ts";
+import { ExitCode, OperatorError, UsageError } from "../base/errors.ts";
+import { openLog } from "../base/log.ts";
+import type { OwnerId } from "../run/ids.ts";
+import { RunLayout } from "../run/layout.ts";
+import { type LeadEnd, runLead } from "./lead.ts";
+import { runNodeAgent } from "./node.ts";
+import { newOwnerId } from "./owner-id.ts";
+
+async function main(argv: readonly string[]): Promise<number> {
+  const [role, ...rest] = argv;
+  if (role === "lead") return await lead(rest);
+  if (role === "node") return await node();
+  if (role === "balancer") return await balancer();
+  throw new UsageError("agent.role", `Cannot start agent: no role "${role ?? ""}"`, {
+    hint: "The roles are lead, node and balancer.",
+  });
+}
+
+async function lead(argv: string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: argv,
+    options: {
+      run: { type: "string" },
+      owner: { type: "string" },
+      job: { type: "string", default: "local" },
+      "job-name": { type: "string", default: "eval-hive" },
+      leash: { type: "boolean", default: false },
+    },
+  });
+  if (values.run === undefined) {
+    throw new UsageError("agent.run", "Cannot start agent: no --run given");
+  }
+  const { job } = values;
+  const end = await runLead({
+    context: {
+      layout: new RunLayout(values.run),
+      owner: (values.owner as OwnerId | undefined) ?? newOwnerId(job, process.pid),
+      job,
+      jobName: values["job-name"],
+      isLocal: job === "local",
+      node: hostname(),
+      agentFile: process.argv[1] ?? "",
+      nodeFile: process.execPath,
+      env: process.env,
+      log: openLog(2),
+      clock: systemClock,
+    },
+    leash: values.leash ? process.stdin : undefined,
+    signals: process,
+  });
+  tell(end);
+  return end.exitCode;
+}
+
+/** For whoever started the agent: one line of JSON. */
+function tell({ reason, exitCode, error }: LeadEnd): void {
+  const operator = error instanceof OperatorError ? { code: error.code, hint: error.hint } : {};
+  const details = error === undefined ? {} : { message: error.message, ...operator };
+  const line = { type: "ended", reason, exit_code: exitCode, ...details };
+  process.stdout.write(`${JSON.stringify(line)}\n`);
+  if (error !== undefined) process.stderr.write(`${error.stack ?? error.message}\n`);
+}
+
+/** Ends on the end of stdin; a signal means the same. */
+async function node(): Promise<number> {
+  const stop = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+    process.on(signal, () => stop.abort());
+  }
+  const { stdin, stdout, env } = process;
+  await runNodeAgent({ stdin, stdout, env, signal: stop.signal });
+  stdin.destroy();
+  return ExitCode.done;
+}
+
+async function balancer(): Promise<number> {
+  // Its end is the end of its stdin: whoever signals the whole group still needs it for a moment.
+  process.on("SIGINT", () => {});
+  await runBalancer(process.stdin, process.stdout);
+  return Number(process.exitCode ?? ExitCode.done);
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  const isOperator = error instanceof OperatorError;
+  process.stderr.write(
+    `eval-hive agent: ${isOperator ? error.message : ((error as Error).stack ?? error)}\n`,
+  );
+  process.exitCode = isOperator ? error.exitCode : ExitCode.bug;
+}

@@ -1,0 +1,92 @@
+import type { Lease, Queue } from "../queue/queue.ts";
+import type { OwnerId, ShardId } from "../run/ids.ts";
+import { type BatchDeps, runBatch } from "./batch-run.ts";
+
+/** Knows how many slots are at work, so that an idle one can tell whether work may still come back from another. */
+export class SlotRoom {
+  #busy = 0;
+  #changed = Promise.withResolvers<void>();
+
+  get busy(): number {
+    return this.#busy;
+  }
+
+  enter(): void {
+    this.#busy += 1;
+  }
+
+  leave(): void {
+    this.#busy -= 1;
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+
+  /** Resolves when a slot has become idle. */
+  async change(): Promise<void> {
+    await this.#changed.promise;
+  }
+}
+
+export interface SlotDeps extends BatchDeps {
+  readonly queue: Queue;
+  readonly room: SlotRoom;
+  /** Returns batches of dead owners to the queue. @returns true when there were any. */
+  readonly reap: () => Promise<boolean>;
+}
+
+/** Evaluates batches one at a time until the unit has none left, or it is time to stop. */
+export async function runSlot(deps: SlotDeps, slot: number): Promise<void> {
+  const { room, queue, owner, unit, yielding } = deps;
+  while (!yielding.aborted) {
+    room.enter();
+    let worked: boolean;
+    try {
+      await using lease = await claimNext(queue, unit.shards, owner);
+      worked = lease !== undefined;
+      if (lease !== undefined) await useLease(deps, lease, slot);
+    } finally {
+      room.leave();
+    }
+    if (worked || (await deps.reap())) continue;
+    // Only another slot of ours can bring work back now.
+    if (room.busy === 0) return;
+    await room.change();
+  }
+}
+
+async function claimNext(
+  queue: Queue,
+  shards: readonly ShardId[],
+  owner: OwnerId,
+): Promise<Lease | undefined> {
+  for (const shard of shards) {
+    const lease = await queue.claim(shard, owner);
+    if (lease !== undefined) return lease;
+  }
+  return undefined;
+}
+
+async function useLease(deps: SlotDeps, lease: Lease, slot: number): Promise<void> {
+  const { clock, events, unit, job } = deps;
+  const startedAt = clock.monotonic();
+  const { outcome, counts } = await runBatch(deps, lease, slot);
+  const reason = outcome.kind === "released" ? outcome.reason : undefined;
+  // Leaf files hold the results already: a crash from here on costs the next owner one look, never a result.
+  const held =
+    reason === undefined
+      ? await lease.finish()
+      : await lease.release(reason === "failed-leaves" ? "dropped" : reason);
+  await events.publish(
+    "batch.ended",
+    { unit: unit.planned.id, batch: lease.batch.id, attempt: lease.attempt, job },
+    {
+      slot,
+      outcome: held ? outcome.kind : "lost",
+      ...(reason !== undefined && { reason }),
+      duration_s: (clock.monotonic() - startedAt) / 1000,
+      requests: counts?.answered ?? null,
+      prompt_tokens: counts?.prompt_tokens ?? null,
+      completion_tokens: counts?.completion_tokens ?? null,
+    },
+  );
+}

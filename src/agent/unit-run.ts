@@ -1,0 +1,125 @@
+import { TaskGroup } from "../base/task-group.ts";
+import type { Queue, ReleaseReason } from "../queue/queue.ts";
+import { recordUnitFailure } from "../queue/stopped-units.ts";
+import type { BatchDeps } from "./batch-run.ts";
+import { Breaker } from "./breaker.ts";
+import { pardon } from "./leaf-failures.ts";
+import { runSlot, SlotRoom } from "./slot.ts";
+import { sweepLeftovers } from "./sweep.ts";
+import { fingerprintsOf, openLeaves, readUnitState, type WorkUnit } from "./unit.ts";
+import type { BatchHarness } from "./warm-harness.ts";
+
+/** Why a unit was given up. */
+export interface UnitStop {
+  readonly class: string;
+  readonly reason: string;
+}
+
+export interface UnitRunDeps
+  extends Pick<
+    BatchDeps,
+    "unit" | "owner" | "job" | "request" | "settle" | "disturbedSince" | "events" | "clock"
+  > {
+  readonly queue: Queue;
+  readonly harness: BatchHarness;
+  readonly slots: number;
+  readonly reap: () => Promise<boolean>;
+  readonly isGone: (owner: string) => boolean;
+  /** Starts or keeps what the unit's requests need; told when that is in vain. */
+  readonly begin: (onFailed: (stop: UnitStop) => void) => void;
+  readonly end: () => void;
+  /** Finish the leaf at hand, then stop. */
+  readonly draining: AbortSignal;
+  /** Stop now. */
+  readonly aborting: AbortSignal;
+}
+
+export type UnitOutcome =
+  /** Nothing is ready any more; others may hold some. */
+  | { readonly kind: "ended"; readonly open: number }
+  | { readonly kind: "stopped"; readonly stop: UnitStop }
+  | { readonly kind: "interrupted" };
+
+/** Works on one unit until nothing is ready, it is given up, or it is time to stop. */
+export async function runUnit(deps: UnitRunDeps): Promise<UnitOutcome> {
+  const { unit, events, clock, job } = deps;
+  const subject = { unit: unit.planned.id, job };
+  const startedAt = clock.monotonic();
+  await events.publish("unit.started", subject, {
+    generation: unit.planned.generations.at(-1) ?? 0,
+  });
+  const stop = await runSlots(deps);
+  if (stop !== undefined) {
+    const body = { reason: stop.reason, class: stop.class };
+    const record = { ...body, owner: deps.owner, at: new Date(clock.now()).toISOString() };
+    const n = await recordUnitFailure(unit.layout, unit.planned.id, record);
+    await events.publish("unit.failed", subject, { ...body, n });
+    return { kind: "stopped", stop };
+  }
+  if (deps.draining.aborted) return { kind: "interrupted" };
+  await sweepLeftovers(unit.directory, { now: clock.now(), isGone: deps.isGone });
+  for (const shard of unit.shards) await deps.queue.fold(shard);
+  const counts = await countLeaves(unit);
+  const duration_s = (clock.monotonic() - startedAt) / 1000;
+  await events.publish("unit.ended", subject, { ...counts, duration_s });
+  return { kind: "ended", open: counts.open };
+}
+
+/** @returns why the unit was given up, if it was. */
+async function runSlots(deps: UnitRunDeps): Promise<UnitStop | undefined> {
+  const { unit, clock, events, draining, aborting } = deps;
+  const stopping = new AbortController();
+  let stopped: UnitStop | undefined;
+  const stop = (why: UnitStop): void => {
+    stopped ??= why;
+    stopping.abort(new DOMException(`Unit stopped: ${why.reason}`, "AbortError"));
+  };
+  const pardoned: Promise<void>[] = [];
+  const room = new SlotRoom();
+  await using group = new TaskGroup();
+  const ending = AbortSignal.any([aborting, stopping.signal, group.signal]);
+  const slotDeps = {
+    ...deps,
+    breaker: new Breaker(deps.slots),
+    room,
+    ending,
+    yielding: AbortSignal.any([ending, draining]),
+    releaseReason: (): ReleaseReason => {
+      if (stopped !== undefined)
+        return stopped.class.startsWith("server") ? "server-lost" : "unit-stopped";
+      return aborting.aborted ? "aborted" : "draining";
+    },
+    onTrip: (trip: {
+      class: string;
+      reason: string;
+      leaves: Parameters<typeof pardon>[1];
+    }): void => {
+      pardoned.push(pardon({ unit, clock }, trip.leaves));
+      stop(trip);
+    },
+  };
+  deps.begin(stop);
+  try {
+    for (let slot = 0; slot < deps.slots; slot++) {
+      group.start(() => runSlot({ ...slotDeps, events }, slot));
+    }
+    await group.join();
+  } finally {
+    deps.end();
+    await Promise.all(pardoned);
+  }
+  return stopped;
+}
+
+async function countLeaves(
+  unit: WorkUnit,
+): Promise<{ done: number; invalid: number; dead: number; open: number }> {
+  const state = await readUnitState(unit);
+  const leaves = fingerprintsOf(unit).map(([leaf]) => leaf);
+  return {
+    done: state.coverage.done.size,
+    invalid: state.coverage.invalid.size,
+    dead: state.dead.size,
+    open: openLeaves(unit, leaves, state).length,
+  };
+}

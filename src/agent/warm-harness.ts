@@ -1,0 +1,170 @@
+import { type Clock, systemClock } from "../base/clock.ts";
+import { EnvironmentError } from "../base/errors.ts";
+import {
+  HarnessMessage,
+  type HarnessRequest,
+  type HarnessVersions,
+  type RunRequest,
+} from "../lmeval/protocol.ts";
+import { type ChildOptions, keepChild } from "./child.ts";
+
+type Hello = Extract<HarnessMessage, { type: "hello" }>;
+type RunMessage = Extract<HarnessMessage, { id: string; leaf: string }>;
+type Ended = Extract<HarnessMessage, { type: "ended" }>;
+type RunError = Extract<HarnessMessage, { type: "error" }>;
+
+/** The last word on a run request. */
+export type RunEnd =
+  | { readonly kind: "ended"; readonly ended: Ended }
+  /** It could not be carried out at all. */
+  | { readonly kind: "error"; readonly error: RunError }
+  /** The harness died under it; the next one is on its way. */
+  | { readonly kind: "lost" };
+
+/** What a slot asks of the harness. */
+export interface BatchHarness {
+  /**
+   * Evaluates leaves in a child, as soon as a harness is ready. Messages about leaves come in order, before the end.
+   * Aborting ends the child; the end is waited for.
+   */
+  run(
+    request: Omit<RunRequest, "type">,
+    options: { readonly onMessage: (message: RunMessage) => void; readonly signal: AbortSignal },
+  ): Promise<RunEnd>;
+}
+
+export interface WarmHarness extends BatchHarness, AsyncDisposable {}
+
+export interface WarmHarnessOptions
+  extends Pick<
+    ChildOptions<HarnessRequest, HarnessMessage>,
+    "file" | "args" | "env" | "cwd" | "logFd" | "onGivenUp" | "onEnd"
+  > {
+  /** Those of the plan; a harness with another lm_eval is refused. */
+  readonly versions: HarnessVersions;
+  readonly onHello: (hello: Hello, startS: number) => void;
+  readonly clock?: Clock;
+}
+
+/** Importing lm_eval from a cold network file system takes its time. */
+const startMs = 900_000;
+/** The harness ends a child by TERM, then KILL; one that does not manage is replaced. */
+const cancelMs = 20_000;
+
+interface Running {
+  readonly onMessage: (message: RunMessage) => void;
+  readonly end: (end: RunEnd) => void;
+}
+
+/** Keeps a harness warm: lm_eval imported once, a child per run request. */
+export function openWarmHarness(options: WarmHarnessOptions): WarmHarness {
+  const { clock = systemClock } = options;
+  const running = new Map<string, Running>();
+  let ready = Promise.withResolvers<void>();
+  let startedAt = clock.monotonic();
+
+  function greet(hello: Hello): void {
+    const refusal = refuseVersions(options.versions, hello.versions);
+    if (refusal !== undefined) {
+      options.onGivenUp(refusal);
+      return;
+    }
+    options.onHello(hello, (clock.monotonic() - startedAt) / 1000);
+    ready.resolve();
+  }
+
+  function hear(message: HarnessMessage): void {
+    if (message.type === "hello") {
+      greet(message);
+      return;
+    }
+    if (!("id" in message)) return;
+    if (message.type === "error" && message.id === "") {
+      options.onGivenUp(
+        new EnvironmentError("harness.start", `Cannot start the harness: ${message.message}`, {
+          hint: "Use the Python that the run was planned with, or plan again with --update.",
+        }),
+      );
+      return;
+    }
+    const run = running.get(message.id);
+    if (message.type === "ended") run?.end({ kind: "ended", ended: message });
+    else if (message.type === "error") run?.end({ kind: "error", error: message });
+    else if ("leaf" in message) run?.onMessage(message);
+  }
+
+  const child = keepChild<HarnessRequest, HarnessMessage>({
+    ...options,
+    name: "harness",
+    parse: (line) => HarnessMessage.parse(line),
+    greeting: () => {
+      startedAt = clock.monotonic();
+      return [];
+    },
+    onReport: hear,
+    onEnd: (pid, how) => {
+      ready = Promise.withResolvers();
+      for (const run of running.values()) run.end({ kind: "lost" });
+      options.onEnd(pid, how);
+    },
+    startMs,
+    closeGraceMs: 5_000,
+  });
+
+  return {
+    run: async (request, { onMessage, signal }) => {
+      const isReady = await race(() => ready.promise, signal);
+      if (!isReady) return { kind: "lost" };
+      const { promise, resolve: end } = Promise.withResolvers<RunEnd>();
+      running.set(request.id, { onMessage, end });
+      const over = new AbortController();
+      const cancel = (): void => {
+        child.send({ type: "cancel", id: request.id });
+        clock.sleep(cancelMs, over.signal).then(
+          () => child.replace(),
+          () => {},
+        );
+      };
+      signal.addEventListener("abort", cancel, { once: true });
+      try {
+        child.send({ type: "run", ...request });
+        if (signal.aborted) cancel();
+        return await promise;
+      } finally {
+        signal.removeEventListener("abort", cancel);
+        over.abort();
+        running.delete(request.id);
+      }
+    },
+    [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
+  };
+}
+
+/** Waits for the promise at hand. @returns false when the signal aborts first. */
+async function race(promise: () => Promise<void>, signal: AbortSignal): Promise<boolean> {
+  if (signal.aborted) return false;
+  const { promise: aborted, resolve } = Promise.withResolvers<boolean>();
+  const abort = () => resolve(false);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    return await Promise.race([promise().then(() => true), aborted]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
+
+function refuseVersions(
+  planned: HarnessVersions,
+  found: HarnessVersions,
+): EnvironmentError | undefined {
+  if (planned.lm_eval === found.lm_eval && planned.lm_eval_sha256 === found.lm_eval_sha256) {
+    return undefined;
+  }
+  const what =
+    planned.lm_eval === found.lm_eval
+      ? `lm_eval ${found.lm_eval} here has other files than when the run was planned`
+      : `lm_eval ${found.lm_eval} here, the run was planned with ${planned.lm_eval}`;
+  return new EnvironmentError("harness.version", `Cannot evaluate: ${what}`, {
+    hint: "Use the Python that the run was planned with, or plan again with --update.",
+  });
+}

@@ -1,0 +1,175 @@
+import type { EventSink } from "../events/event.ts";
+import { openFsQueue } from "../queue/fs-queue.ts";
+import type { Queue } from "../queue/queue.ts";
+import { readStoppedUnits } from "../queue/stopped-units.ts";
+import { indexLeafFiles, type LeafFileIndex } from "../run/coverage.ts";
+import type { UnitId } from "../run/ids.ts";
+import { readManifest } from "../run/manifest.ts";
+import type { Plan } from "../run/plan.ts";
+import { readPlan } from "../run/plan-file.ts";
+import { logNames } from "./agent-logs.ts";
+import type { BatchRequest } from "./batch-run.ts";
+import { childEnvironment, evaluationVariables } from "./environment.ts";
+import type { JobContext, JobProcesses } from "./job.ts";
+import { openPlanWatch } from "./plan-watch.ts";
+import type { Reaper } from "./reaper.ts";
+import type { Shutdown } from "./shutdown.ts";
+import { fingerprintsOf, openLeaves, readUnitState, type WorkUnit, workUnit } from "./unit.ts";
+import { runUnit, type UnitOutcome } from "./unit-run.ts";
+import { serverSpecs } from "./unit-servers.ts";
+
+/** lm_eval's own patience with the balancer, which has its own with the servers. */
+const behindBalancer = { timeoutS: 86_400, retries: 8 };
+
+export interface WorkDeps {
+  readonly context: JobContext;
+  readonly processes: JobProcesses;
+  readonly events: EventSink;
+  readonly shutdown: Shutdown;
+  readonly reaper: Reaper;
+}
+
+/** Units that this agent has given up; another life may try them again. */
+type GivenUp = Set<UnitId>;
+
+/**
+ * Takes unit after unit, in the plan's order, until none has work that is free. A plan that is replaced meanwhile is read
+ * again. @returns true when every planned leaf has a valid result.
+ */
+export async function workThroughPlan(deps: WorkDeps): Promise<boolean> {
+  const { context, shutdown } = deps;
+  const givenUp: GivenUp = new Set();
+  for (;;) {
+    using watch = await openPlanWatch(context.layout);
+    const plan = await readPlan(context.layout);
+    await using queue = await openFsQueue({ layout: context.layout, epoch: plan.epoch });
+    const units = await readUnits(deps, plan);
+    let worked = false;
+    for (const unit of units) {
+      if (shutdown.draining.aborted || watch.changed.aborted) break;
+      if (!(await isWorkable(deps, queue, unit, givenUp))) continue;
+      worked = true;
+      const outcome = await workOn(deps, queue, unit, watch.changed);
+      if (outcome.kind === "stopped") givenUp.add(unit.planned.id);
+    }
+    if (shutdown.draining.aborted) return false;
+    if (!worked && !watch.changed.aborted) return await isComplete(units);
+  }
+}
+
+async function readUnits({ context }: WorkDeps, plan: Plan): Promise<WorkUnit[]> {
+  const manifest = await readManifest(context.layout);
+  const indexes = new Map<string, LeafFileIndex>();
+  return plan.units.map((planned) => {
+    const entry = manifest.get(planned.id);
+    if (entry === undefined) throw new TypeError(`Unit "${planned.id}" is not in the manifest`);
+    const { fingerprints } = plan.profiles[planned.profile] ?? { fingerprints: {} };
+    const index = indexes.get(planned.profile) ?? indexLeafFiles(fingerprints);
+    indexes.set(planned.profile, index);
+    return workUnit(context.layout, plan, planned, entry, index);
+  });
+}
+
+/** True when a batch of the unit is free, or becomes so because its owner is dead. */
+async function isWorkable(
+  { context, reaper }: WorkDeps,
+  queue: Queue,
+  unit: WorkUnit,
+  givenUp: GivenUp,
+): Promise<boolean> {
+  const { id } = unit.planned;
+  if (givenUp.has(id)) return false;
+  if (unit.shards.length === 0) return false;
+  if ((await readStoppedUnits(context.layout)).get(id)?.waitsForPerson === true) return false;
+  for (const shard of unit.shards) {
+    const { batches, folded } = await queue.census(shard);
+    const states = [...batches.values()];
+    if (states.some(({ kind }) => kind === "ready")) return true;
+    if (!folded && states.every(({ kind }) => kind === "done")) await queue.fold(shard);
+  }
+  return await reaper.reap(queue, unit);
+}
+
+async function workOn(
+  deps: WorkDeps,
+  queue: Queue,
+  unit: WorkUnit,
+  planChanged: AbortSignal,
+): Promise<UnitOutcome> {
+  const { context, processes, events, shutdown, reaper } = deps;
+  const { profile, plan, planned } = unit;
+  const { serving } = processes;
+  const isServerless = profile.server_command === null;
+  const logs = logNames(context.layout, context.jobName, context.job);
+  const harness = await processes.harnessFor(plan, planned.profile);
+  return await runUnit({
+    unit,
+    owner: context.owner,
+    job: context.job,
+    events,
+    clock: context.clock,
+    queue,
+    harness,
+    // A model that lm_eval loads itself is loaded once, so one batch at a time.
+    slots: isServerless || plan.in_config_order ? 1 : profile.slots,
+    request: await requestMaker(deps, unit),
+    settle: async (account) => (isServerless ? undefined : await serving?.balancer.settle(account)),
+    disturbedSince: (at) => !isServerless && serving?.servers.disturbedSince(at) === true,
+    begin: (onFailed) => {
+      if (isServerless) return;
+      const specs = serverSpecs(unit, logs);
+      serving?.servers.assign(planned.id, specs, profile.request_timeout_s, (failed) => {
+        const tail = failed.logTail.at(-1);
+        const reason =
+          tail === undefined ? failed.reason : `${failed.reason}; its last line: ${tail}`;
+        onFailed({ class: failed.class, reason });
+      });
+    },
+    end: () => {
+      if (!isServerless) serving?.servers.leave();
+    },
+    reap: () => reaper.reap(queue, unit),
+    isGone: reaper.isGone,
+    draining: AbortSignal.any([shutdown.draining, planChanged]),
+    aborting: shutdown.aborting,
+  });
+}
+
+/** What a run request of this unit says, but for its leaves. */
+async function requestMaker(
+  { context, processes }: WorkDeps,
+  unit: WorkUnit,
+): Promise<(account: string, attempt: number) => BatchRequest> {
+  const { profile, plan, planned, directory } = unit;
+  const { owner, job, env } = context;
+  const balancer = profile.server_command === null ? undefined : processes.serving?.balancer;
+  const base = childEnvironment(env, owner);
+  const variables = await evaluationVariables(base, unit, balancer?.port);
+  const logs = logNames(context.layout, context.jobName, job);
+  return (account, attempt) => ({
+    evaluation: { model_args: profile.model_args, lm_eval_args: profile.lm_eval_args },
+    env: variables,
+    base_url_prefix: balancer?.prefix(account) ?? null,
+    request_timeout_s: balancer === undefined ? profile.request_timeout_s : behindBalancer.timeoutS,
+    request_retries:
+      balancer === undefined
+        ? profile.request_retries
+        : Math.max(profile.request_retries, behindBalancer.retries),
+    output_dir: directory,
+    owner,
+    record: { run: plan.run_id, job, node: context.node, attempt },
+    log_file: logs.harness(unit),
+    cwd: plan.working_directory,
+    resident: balancer === undefined ? planned.id : null,
+  });
+}
+
+async function isComplete(units: readonly WorkUnit[]): Promise<boolean> {
+  for (const unit of units) {
+    const state = await readUnitState(unit);
+    const leaves = fingerprintsOf(unit).map(([leaf]) => leaf);
+    const unsettled = openLeaves(unit, leaves, state).length;
+    if (unsettled + state.dead.size + state.coverage.invalid.size > 0) return false;
+  }
+  return true;
+}
