@@ -86,11 +86,8 @@ def evaluation_inputs(evaluation: dict[str, Any], lm_eval_version: str | None = 
         "seeds": arguments.parse_seeds(given.pop("seed", None)),
         "gen_kwargs": arguments.parse_mapping(given.pop("gen_kwargs", None)),
     }
-    for key in ("metadata",):
-        if key in given:
-            inputs[key] = {
-                k: _by_base_name(v) for k, v in arguments.parse_mapping(given.pop(key)).items()
-            }
+    if "metadata" in given:
+        inputs["metadata"] = _by_base_name(arguments.parse_mapping(given.pop("metadata")))
     return inputs | {key: _by_base_name(arguments.parse_value(v)) for key, v in sorted(given.items())}
 
 
@@ -169,7 +166,7 @@ def _by_base_name(value: Any) -> Any:
 
 
 def _is_sequential(num_concurrent: Any) -> bool:
-    return num_concurrent is None or int(num_concurrent) <= 1
+    return num_concurrent is None or (isinstance(num_concurrent, int) and num_concurrent <= 1)
 
 
 def _flag(value: Any) -> bool:

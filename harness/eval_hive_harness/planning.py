@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import fingerprint
+from .command_line import ArgumentsError, read_arguments
 from .describe import describe_leaf
 from .overrides import encode_overrides, leaf_id
 from .registry import Registry
@@ -31,6 +32,8 @@ def _plan(request: dict[str, Any], warnings: list[str], warn: Callable[[str], No
     version = fingerprint.installed_lm_eval()
     if not fingerprint.is_tested_version(version):
         warn(f"lm_eval {version} is not one of the tested versions, 0.4.12 and 0.4.13")
+    for profile, evaluation in request["evaluations"].items():
+        _check_arguments(profile, evaluation)
     registry = Registry(request["include_path"], request["cache_dir"])
     for text in registry.warnings:
         warn(text)
@@ -51,6 +54,24 @@ def _plan(request: dict[str, Any], warnings: list[str], warn: Callable[[str], No
         "unknown": [{"name": name, "near": registry.near(name)} for name in dict.fromkeys(unknown)],
         "warnings": warnings,
     }
+
+
+class _AnyName(dict):
+    """An environment in which every variable is set."""
+
+    def __missing__(self, name: str) -> str:
+        return "1"
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def _check_arguments(profile: str, evaluation: dict[str, Any]) -> None:
+    """Says now what lm_eval would otherwise say in every job."""
+    try:
+        read_arguments(evaluation, _AnyName(), ".")
+    except ArgumentsError as error:
+        raise ArgumentsError(f'Cannot plan profile "{profile}": {error}') from error
 
 
 def _missing(node: Node) -> list[str]:

@@ -38,7 +38,7 @@ class Registry:
         return sorted(fnmatch.filter(self._names(), pattern))
 
     def near(self, name: str) -> list[str]:
-        return difflib.get_close_matches(name, sorted(self._names()), _NEAR_SPELLINGS, 0.8)
+        return difflib.get_close_matches(name, sorted(self._names()), _NEAR_SPELLINGS, 0.75)
 
     @property
     def warnings(self) -> list[str]:

@@ -19,8 +19,11 @@ export interface Evaluation {
 
 /** How a leaf is found again without an index. */
 export const LeafSource = z.strictObject({
-  /** `task`: a YAML file. `python`: a YAML file that names a class. */
-  kind: z.enum(["task", "python"]),
+  /**
+   * `task`: a YAML file. `python`: a YAML file that names a class. `inline`: written out inside the group file
+   * `yaml_path`; `overrides` then hold the whole config.
+   */
+  kind: z.enum(["task", "python", "inline"]),
   yaml_path: z.string(),
 });
 
@@ -34,7 +37,10 @@ export const Leaf = z.strictObject({
   overrides: jsonObject,
   output_type: z.string().nullable(),
   dataset: z.strictObject({ path: z.string().nullable(), name: z.string().nullable() }),
-  /** Effective: the task's own, the group's, or the command line's; null in lm_eval counts as 0. */
+  /**
+   * Effective: the task's own, the group's, or the command line's; null in lm_eval counts as 0. Here and in
+   * `generation_kwargs` the command line counts if all profiles agree on it; the fingerprints know each profile's own.
+   */
   num_fewshot: z.int(),
   max_gen_toks: z.int().nullable(),
   generation_kwargs: jsonObject.nullable(),
@@ -49,7 +55,7 @@ export const Leaf = z.strictObject({
   ),
   /** Runs generated code: needs `confirm_run_unsafe_code`. */
   unsafe_code: z.boolean(),
-  /** The Python class of a `python` leaf: two leaves of one class never share a child. */
+  /** `file:Class` of a `python` leaf: two leaves of one class never share a child. */
   python_class: z.string().nullable(),
   version: z.union([z.string(), z.number()]).nullable(),
   /** The task's part of the fingerprint: the same for every profile. */
