@@ -22,6 +22,6 @@ Scores: $ROOT/runs/demo/scores.parquet
 
 Try next:
   bin/eval-hive status runs/demo                # what ran, where and how long
-  bin/eval-hive logs runs/demo                  # what the agent, the harness and the servers said
+  bin/eval-hive run examples/demo/eh_config.yaml --output runs/demo   # nothing is left to do, and it knows
   bin/eval-hive validate-config examples/demo/eh_config.yaml    # the config to start your own from
 END

@@ -56,7 +56,9 @@ function renderDefault(member: JsonSchema): string {
 }
 
 function descriptionOf(member: JsonSchema): string {
-  const own = member["description"] ?? alternatives(member).find((one) => one["description"])?.["description"];
+  const own =
+    member["description"] ??
+    alternatives(member).find((one) => one["description"])?.["description"];
   return String(own ?? "").replaceAll("|", "\\|");
 }
 
@@ -71,11 +73,16 @@ function typeName(member: JsonSchema): string {
   const { type } = member;
   if (Array.isArray(type)) return type.map(word).join(" or ");
   if (type === "array") return `list of ${typeName(member["items"] as JsonSchema)}`;
-  if (type === "integer" && typeof member["minimum"] === "number") return `integer ≥ ${member["minimum"]}`;
+  if (type === "integer" && typeof member["minimum"] === "number")
+    return `integer ≥ ${member["minimum"]}`;
   return word(String(type));
 }
 
 function word(type: string): string {
-  const words: Readonly<Record<string, string>> = { string: "text", object: "map", boolean: "true, false" };
+  const words: Readonly<Record<string, string>> = {
+    string: "text",
+    object: "map",
+    boolean: "true, false",
+  };
   return words[type] ?? type;
 }

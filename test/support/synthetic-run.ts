@@ -60,7 +60,7 @@ export function fingerprintAt(n: number): Fingerprint {
 
 export async function makeSyntheticRun(options: SyntheticOptions): Promise<SyntheticRun> {
   const layout = new RunLayout(join(options.directory, "runs", "my-run"));
-  const plan = planOf(options);
+  const plan = syntheticPlan(options);
   const manifest = new Map(
     plan.units.map(({ id }, n): [UnitId, ManifestEntry] => [id, manifestEntry(n)]),
   );
@@ -113,7 +113,8 @@ function manifestEntry(n: number): ManifestEntry {
   };
 }
 
-function planOf({
+/** The plan of such a run. Pure. */
+export function syntheticPlan({
   directory,
   units,
   leaves,
