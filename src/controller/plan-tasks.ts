@@ -41,11 +41,14 @@ export interface PlannedTasks {
  */
 export async function planTasks(options: PlanTasksOptions): Promise<PlannedTasks> {
   const { config, profiles, cwd } = options;
-  const { argv } = decidePythonCommand({
-    ...config,
+  const argv = decidePythonCommand({
     explicit: options.python,
-    beside_config: options.configDirectory,
-    working_directory: cwd,
+    harnessCommand: config.harness_command,
+    pixiManifest: config.pixi_manifest ?? null,
+    pixiEnv: config.pixi_env ?? null,
+    activationCommand: config.env_activation_command ?? null,
+    configDirectory: options.configDirectory,
+    cwd,
     checkout: options.installationRoot,
   });
   const includePath = config.eval.eval_suite_path;
