@@ -1,0 +1,291 @@
+import assert from "node:assert/strict";
+import { mkdir, utimes, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, type TestContext, test } from "node:test";
+import { HarnessMessage, type Planned, type SuiteNode } from "../../src/lmeval/protocol.ts";
+import {
+  indexCache,
+  type PythonCalls,
+  planFixtures,
+  startPythonCalls,
+} from "../support/python-calls.ts";
+import { requirePython } from "../support/require.ts";
+import { temporaryDirectory } from "../support/temporary.ts";
+
+const bare = { model_args: {}, lm_eval_args: {} };
+
+for (const version of ["0.4.13", "0.4.12"] as const) {
+  describe(`planning with lm_eval ${version}`, () => {
+    let python: PythonCalls | undefined;
+
+    before((t) => {
+      const found = requirePython(t as TestContext, version);
+      if (found !== undefined) python = startPythonCalls(found);
+    });
+    after(() => python?.[Symbol.asyncDispose]());
+
+    const plan = async (
+      suites: readonly string[],
+      request: { include_path?: string | null; cache_dir?: string; evaluations?: unknown } = {},
+    ): Promise<Planned> => {
+      assert.ok(python, "no Python");
+      const answer = await python.call("planning", "plan", [
+        {
+          type: "plan",
+          id: "p1",
+          suites,
+          include_path: planFixtures,
+          cache_dir: indexCache,
+          evaluations: { default: bare },
+          ...request,
+        },
+      ]);
+      // The wire contract, strict: an extra or missing field fails here.
+      return HarnessMessage.parse(answer) as Planned;
+    };
+    const leafOf = (planned: Planned, id: string) => {
+      const leaf = planned.leaves.find((candidate) => candidate.id === id);
+      assert.ok(
+        leaf,
+        `no leaf "${id}" among ${planned.leaves.map((other) => other.id).join(", ")}`,
+      );
+      return leaf;
+    };
+
+    test("describes a leaf without importing its code or loading its data", async () => {
+      const planned = await plan(["gen", "python_task"]);
+      const { inputs: _, source, ...gen } = leafOf(planned, "gen");
+      assert.deepEqual(source, { kind: "task", yaml_path: join(planFixtures, "gen.yaml") });
+      assert.deepEqual(gen, {
+        id: "gen",
+        name: "gen",
+        overrides: {},
+        output_type: "generate_until",
+        dataset: { path: "json", name: null },
+        num_fewshot: 0,
+        max_gen_toks: 16,
+        generation_kwargs: { until: ["\n"], max_gen_toks: 16, do_sample: false, temperature: 0 },
+        repeats: 2,
+        filters: ["all,digits"],
+        metrics: [
+          { metric: "exact_match", aggregation: "mean", higher_is_better: true },
+          { metric: "own", aggregation: "score", higher_is_better: false },
+        ],
+        unsafe_code: true,
+        python_class: null,
+        version: "Yaml",
+      });
+      const counting = leafOf(planned, "python_task");
+      assert.equal(counting.python_class, `${join(planFixtures, "python_task.py")}:Counting`);
+      assert.equal(counting.version, 3);
+    });
+
+    test("takes tags apart in sorted order and writes inline groups as parent::name", async () => {
+      const [suite] = (await plan(["suite"])).suites;
+      assert.ok(suite);
+      assert.deepEqual(outline(suite), [
+        "mc_a",
+        "mc_b",
+        "mc_c",
+        ["inner", "mc_b", "mc_c"],
+        "few_tag",
+        "mc_zero",
+        ["suite::written_here", "mc_a", "gen"],
+      ]);
+      assert.deepEqual(
+        { alias: suite.alias, version: suite.version, aggregation: suite.aggregation },
+        {
+          alias: "Everything",
+          version: "2",
+          aggregation: [
+            { metric: "acc", filter_list: ["none"], weight_by_size: false },
+            { metric: "exact_match", filter_list: null, weight_by_size: true },
+          ],
+        },
+      );
+      assert.equal(suite.children.find(({ name }) => name === "mc_zero")?.alias, "three shots");
+    });
+
+    test("makes another leaf of a name with overrides, the outer group's over the inner's", async () => {
+      const planned = await plan(["inner", "suite", "mc_b"]);
+      const overridden = planned.leaves.filter(({ name }) => name === "mc_b");
+      assert.deepEqual(
+        overridden.map(({ overrides }) => overrides),
+        [
+          { num_fewshot: 1, fewshot_delimiter: "\n" },
+          {},
+          // `{group: inner, num_fewshot: 7}`
+          { num_fewshot: 7, fewshot_delimiter: "\n" },
+        ],
+      );
+      assert.equal(new Set(overridden.map(({ id }) => id)).size, 3);
+      for (const { id, overrides } of overridden) {
+        assert.match(id, Object.keys(overrides).length > 0 ? /^mc_b~[0-9a-f]{6}$/ : /^mc_b$/);
+      }
+    });
+
+    test("an override that repeats the task's own value makes no other leaf", async () => {
+      await using suite = await localSuite({
+        "task.yaml": mc("plain", "num_fewshot: 3"),
+        "group.yaml": "{group: same, num_fewshot: 3, task: [plain]}",
+      });
+      const planned = await plan(["same", "plain"], { include_path: suite.path });
+      assert.deepEqual(
+        planned.leaves.map(({ id }) => id),
+        ["plain"],
+      );
+    });
+
+    test("a leaf's id is safe as a file name and stays distinct", async () => {
+      await using suite = await localSuite({
+        "a.yaml": mc('"x/y"'),
+        "b.yaml": mc('"x:y"'),
+        "c.yaml": mc('"../up"'),
+      });
+      const ids = (await plan(["x/y", "x:y", "../up"], { include_path: suite.path })).leaves.map(
+        ({ id }) => id,
+      );
+      assert.equal(new Set(ids).size, 3);
+      for (const id of ids) assert.match(id, /^[A-Za-z0-9_][A-Za-z0-9._~-]*$/);
+    });
+
+    test("--num_fewshot reaches every leaf except those whose config says 0, as in lm_eval", async () => {
+      const given = { model_args: {}, lm_eval_args: { num_fewshot: 2 } };
+      const planned = await plan(["mc_a", "mc_five", "mc_zero"], {
+        evaluations: { default: given },
+      });
+      assert.deepEqual(
+        planned.leaves.map(({ id, num_fewshot }) => [id, num_fewshot]),
+        [
+          ["mc_a", 2],
+          ["mc_five", 2],
+          ["mc_zero", 0],
+        ],
+      );
+    });
+
+    test("warns of {task: <group>} and plans the one leaf that lm_eval evaluates", async () => {
+      const planned = await plan(["renamed"]);
+      assert.match(
+        planned.warnings.join("\n"),
+        /"renamed" names the group or tag "inner" by "task:"/,
+      );
+      const leaf = planned.leaves.find(({ name }) => name === "inner");
+      assert.equal(leaf?.source.yaml_path, join(planFixtures, "mc_b.yaml"));
+      assert.equal(leaf?.overrides.num_fewshot, 9);
+    });
+
+    test("keeps two variants of a leaf in one group apart, and says that lm_eval would not", async () => {
+      const planned = await plan(["variants"]);
+      const [suite] = planned.suites;
+      assert.deepEqual(suite && outline(suite), ["mc_a", "mc_a", "mc_b"]);
+      assert.equal(new Set(suite?.children.map(({ leaf_id }) => leaf_id)).size, 3);
+      assert.match(
+        planned.warnings.join("\n"),
+        /"variants" holds "mc_a" with 2 different overrides/,
+      );
+    });
+
+    test("a task written out inside a group is a leaf with its whole config as overrides", async () => {
+      const leaf = leafOf(await plan(["written_out"]), "written_out--own~e9fd2e");
+      assert.equal(leaf.name, "written_out::own");
+      assert.equal(leaf.source.kind, "inline");
+      assert.equal(leaf.output_type, "multiple_choice");
+    });
+
+    test("tells unknown suites and members with near spellings", async () => {
+      const planned = await plan(["gap", "mc_d"]);
+      const near = new Map(planned.unknown.map((entry) => [entry.name, entry.near]));
+      assert.deepEqual([...near.keys()], ["mc_d", "mc_bb"]);
+      assert.ok(near.get("mc_d")?.includes("mc_a"));
+      assert.deepEqual(planned.suites[0]?.missing, ["mc_bb"]);
+    });
+
+    test("names broken files of the include path, and tasks that lm_eval will refuse", async () => {
+      const { warnings } = await plan(["misspelled"]);
+      const text = warnings.join("\n");
+      assert.match(text, /Cannot read task file ".*\/broken\.yaml"/);
+      assert.match(text, /"misspelled" in .* unexpected keyword argument 'metrics'/);
+      assert.doesNotMatch(text, /functions|_mc_base/);
+    });
+
+    test("the include path's task hides lm_eval's own of that name", async () => {
+      await using suite = await localSuite({ "arc.yaml": mc("arc_easy") });
+      const local = await plan(["arc_easy", "sciq"], { include_path: suite.path });
+      assert.deepEqual(
+        local.leaves.map(({ source }) => source.yaml_path.startsWith(suite.path)),
+        [true, false],
+      );
+    });
+
+    test("sees a changed, a new and a removed file, also one that is only included", async () => {
+      await using suite = await localSuite({
+        "a.yaml": mc("first", "include: base"),
+        base: "tag: old",
+      });
+      const at = { include_path: suite.path, cache_dir: join(suite.path, "cache") };
+      assert.deepEqual((await plan(["old"], at)).unknown, []);
+      await writeFile(join(suite.path, "base"), "tag: new_tag");
+      await writeFile(join(suite.path, "b.yaml"), mc("second"));
+      const planned = await plan(["new_tag", "second", "old"], at);
+      assert.deepEqual(
+        planned.unknown.map(({ name }) => name),
+        ["old"],
+      );
+    });
+
+    test("refuses arguments that lm_eval would refuse in every job", async () => {
+      const given = { model_args: {}, lm_eval_args: { num_fewshoot: 2 } };
+      await assert.rejects(
+        plan(["mc_a"], { evaluations: { big: given } }),
+        /profile "big".*num_fewshoot/s,
+      );
+    });
+
+    test("plans 500 local leaves in a second of CPU", async () => {
+      await using suite = await localSuite({ base: mc("base") });
+      for (let index = 0; index < 500; index += 1) {
+        await writeFile(
+          join(suite.path, `${index}.yaml`),
+          `{include: base, task: t${index}, tag: all}`,
+        );
+      }
+      const at = { include_path: suite.path, cache_dir: join(suite.path, "cache") };
+      assert.equal((await plan(["all"], at)).leaves.length, 500);
+      assert.ok(python && python.cpuS < 1, `${python?.cpuS} s`);
+    });
+  });
+}
+
+type Outline = string | [string, ...Outline[]];
+
+/** Names alone; a leaf under the leaf's own name, without the suite's. */
+function outline(node: SuiteNode): Outline[] {
+  return node.children.map((child) =>
+    child.kind === "leaf" ? child.name : [child.name, ...outline(child)],
+  );
+}
+
+function mc(name: string, ...more: string[]): string {
+  return [
+    `task: ${name}`,
+    "dataset_path: json",
+    "test_split: test",
+    "output_type: multiple_choice",
+    'doc_to_text: "{{q}}"',
+    "doc_to_choice: choices",
+    "doc_to_target: label",
+    ...more,
+  ].join("\n");
+}
+
+async function localSuite(files: Readonly<Record<string, string>>) {
+  const directory = await temporaryDirectory();
+  await mkdir(join(directory.path, "cache"));
+  // An old time, so that the next write is another one on any file system.
+  for (const [name, text] of Object.entries(files)) {
+    await writeFile(join(directory.path, name), text);
+    await utimes(join(directory.path, name), 1_000_000_000, 1_000_000_000);
+  }
+  return directory;
+}
