@@ -20,6 +20,7 @@ import lm_eval.caching.cache
 import lm_eval.evaluator
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.loggers import EvaluationTracker
+from lm_eval.tasks import TaskManager
 from lm_eval.utils import hash_string
 
 from . import fingerprint
@@ -152,7 +153,8 @@ class LeafEvaluation:
             self._meter.expect(sum(instance.repeats for instance in task.instances))
 
         task.build_all_requests = build_and_count
-        return {"tasks": {task.task_name: task}, "groups": {}, "group_map": {}}
+        # Each look at a task's name takes a number from `random` there, so lm_eval has to do the looking.
+        return TaskManager(include_defaults=False).load([task])
 
     def _evaluate(self) -> dict[str, Any]:
         arguments = self._batch._arguments

@@ -1,0 +1,39 @@
+"""
+Plain `lm_eval run`, once per leaf, each in a fork of one warm process: argv[1] is JSON with `leaves`, `include_path`,
+`arguments` (a command line without --tasks and --output_path) and `output`. The command line, the seeds and the files are
+lm_eval's own; only its index is kept small: built-in tasks are not read.
+"""
+
+import functools
+import json
+import os
+import sys
+
+os.environ.setdefault("DISABLE_MULTIPROC", "1")
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import lm_eval.evaluator  # noqa: E402, F401
+import lm_eval.models.openai_completions  # noqa: E402, F401
+import lm_eval.tasks  # noqa: E402
+from lm_eval.__main__ import cli_evaluate  # noqa: E402
+from transformers import AutoTokenizer  # noqa: E402, F401
+
+lm_eval.tasks.TaskManager = functools.partial(lm_eval.tasks.TaskManager, include_defaults=False)
+wanted = json.loads(sys.argv[1])
+failed = []
+for leaf in wanted["leaves"]:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            sys.argv = ["lm_eval", "run", "--tasks", leaf, "--include_path", wanted["include_path"]]
+            sys.argv += ["--output_path", os.path.join(wanted["output"], leaf), *wanted["arguments"]]
+            cli_evaluate()
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(pid, 0)[1] != 0:
+        failed.append(leaf)
+sys.exit(f"failed: {failed}" if failed else 0)
