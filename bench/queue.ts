@@ -1,18 +1,17 @@
 /**
- * `npm run bench -- queue`, or `node bench/queue.ts`: claims per second with 64 processes, renames tried per claim, and the
- * census of 100,000 batches, on the file system of the temporary directory. Prints JSON and writes it to bench/results.
+ * Claims per second with 64 processes, renames tried per claim, and the census of 100,000 batches. On the file system of the
+ * temporary directory.
  */
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { availableParallelism, cpus, tmpdir } from "node:os";
-import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { beginEpoch } from "../src/queue/epoch.ts";
 import { type FsQueue, openFsQueue } from "../src/queue/fs-queue.ts";
 import type { BatchId, OwnerId, ShardId } from "../src/run/ids.ts";
 import { RunLayout } from "../src/run/layout.ts";
+import { temporaryDirectory } from "../test/support/temporary.ts";
+import { keepResult } from "./support/result.ts";
 
 const processes = 64;
 const claims = 20_000;
@@ -112,33 +111,15 @@ async function measureCensus(directory: string) {
 }
 
 async function inTemporaryDirectory<T>(body: (directory: string) => Promise<T>): Promise<T> {
-  const directory = await mkdtemp(join(tmpdir(), "eval-hive-bench-"));
-  try {
-    return await body(directory);
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
+  await using directory = await temporaryDirectory("eval-hive-bench-");
+  return await body(directory.path);
 }
 
 async function main(): Promise<void> {
-  const machine = {
-    cpu: cpus()[0]?.model ?? "unknown",
-    cores: availableParallelism(),
-    node: process.version,
-  };
-  const results = {
-    bench: "queue",
-    at: new Date().toISOString(),
-    machine,
+  await keepResult("queue", {
     claim: await inTemporaryDirectory(measureClaims),
     census: await inTemporaryDirectory(measureCensus),
-  };
-  const json = `${JSON.stringify(results, undefined, 2)}\n`;
-  const name = `queue-${machine.cpu}-${machine.cores}`.toLowerCase().replace(/[^a-z0-9]+/g, "-");
-  const directory = join(import.meta.dirname, "results");
-  await mkdir(directory, { recursive: true });
-  await writeFile(join(directory, `${name}.json`), json);
-  process.stdout.write(json);
+  });
 }
 
 const [directory, worker] = process.argv.slice(2);
