@@ -3,6 +3,8 @@ import "./base/files.test.ts";
 import "./base/json.test.ts";
 import "./base/lifetimes.test.ts";
 import "./bench/repeats.test.ts";
+import "./cli/render/live-display.test.ts";
+import "./cli/render/run-progress.test.ts";
 import "./controller/batches.test.ts";
 import "./controller/refusals.test.ts";
 import "./controller/store.test.ts";

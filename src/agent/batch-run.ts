@@ -146,9 +146,10 @@ class BatchRun {
         this.#current = { leaf, startedAt: clock.monotonic() };
         return await events.publish("leaf.started", subject, { fingerprint });
       case "progress": {
+        const { phase, done, total } = message;
+        if (phase === "loading") return;
         if (clock.monotonic() - this.#progressAt < progressEveryMs) return;
         this.#progressAt = clock.monotonic();
-        const { phase, done, total } = message;
         return await events.publish("batch.progress", subject, {
           slot: this.#slot,
           phase,

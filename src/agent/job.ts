@@ -16,7 +16,6 @@ export interface JobContext {
   readonly owner: OwnerId;
   /** `local`, or Slurm's job id. */
   readonly job: string;
-  readonly jobName: string;
   readonly isLocal: boolean;
   /** Host name. */
   readonly node: string;

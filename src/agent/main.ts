@@ -28,7 +28,6 @@ async function lead(argv: string[]): Promise<number> {
       run: { type: "string" },
       owner: { type: "string" },
       job: { type: "string", default: "local" },
-      "job-name": { type: "string", default: "eval-hive" },
       leash: { type: "boolean", default: false },
     },
   });
@@ -41,7 +40,6 @@ async function lead(argv: string[]): Promise<number> {
       layout: new RunLayout(values.run),
       owner: (values.owner as OwnerId | undefined) ?? newOwnerId(job, process.pid),
       job,
-      jobName: values["job-name"],
       isLocal: job === "local",
       node: hostname(),
       agentFile: process.argv[1] ?? "",

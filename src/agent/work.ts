@@ -100,7 +100,7 @@ async function workOn(
   const { profile, plan, planned } = unit;
   const { serving } = processes;
   const isServerless = profile.server_command === null;
-  const logs = logNames(context.layout, context.jobName, context.job);
+  const logs = logNames(context.layout, plan.job_name, context.job);
   const harness = await processes.harnessFor(plan, planned.profile);
   return await runUnit({
     unit,
@@ -145,7 +145,7 @@ async function requestMaker(
   const balancer = profile.server_command === null ? undefined : processes.serving?.balancer;
   const base = childEnvironment(env, owner);
   const variables = await evaluationVariables(base, unit, balancer?.port);
-  const logs = logNames(context.layout, context.jobName, job);
+  const logs = logNames(context.layout, plan.job_name, job);
   return (account, attempt) => ({
     evaluation: { model_args: profile.model_args, lm_eval_args: profile.lm_eval_args },
     env: variables,

@@ -5,9 +5,9 @@ export interface CommandContext {
   readonly cwd: string;
   /** Messages and progress; the answer goes to stdout through the result. */
   readonly stderr: NodeJS.WriteStream;
-  /** Aborts on the first SIGINT or SIGTERM; a second one is the command's to listen for in `abort`. */
+  /** Aborts on the first SIGINT or SIGTERM: end well. */
   readonly interrupted: AbortSignal;
-  /** Aborts on the second SIGINT. */
+  /** Aborts on the second SIGINT, or on SIGTERM: end now. */
   readonly aborted: AbortSignal;
   /** The answer is asked for as JSON: no live display either. */
   readonly json: boolean;

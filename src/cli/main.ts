@@ -19,7 +19,7 @@ function findInstallation(): Installation {
   };
 }
 
-/** The first SIGINT or SIGTERM asks a command to end well, the second SIGINT to end now. */
+/** The first SIGINT asks a command to end well; a second one, or SIGTERM, to end now. */
 function listenForSignals(): {
   interrupted: AbortSignal;
   aborted: AbortSignal;
@@ -31,7 +31,7 @@ function listenForSignals(): {
   const listen = (signal: NodeJS.Signals, number: number): void => {
     process.on(signal, () => {
       signalNumber = number;
-      if (interrupted.signal.aborted) aborted.abort(new Error(`${signal} twice`));
+      if (interrupted.signal.aborted || signal !== "SIGINT") aborted.abort(new Error(signal));
       interrupted.abort(new Error(signal));
     });
   };

@@ -150,6 +150,7 @@ async function makePlan(
     epoch,
     config_file: path,
     config_sha256: sha256,
+    job_name: config.job_name,
     working_directory: options.cwd,
     output_path: resolve(options.cwd, config.output_path),
     eval_suite_path: tasks.includePath,

@@ -52,10 +52,10 @@ export const eventBodies = {
     log_tail: z.array(z.string()),
   }),
   "batch.leased": z.strictObject({ slot: z.int(), leaves: z.array(z.string()) }),
-  /** At most one per slot in 5 s: progress of the leaf at hand. */
+  /** At most one per slot in 5 s: progress of the leaf at hand. A leaf that was started is loading until then. */
   "batch.progress": z.strictObject({
     slot: z.int(),
-    phase: z.enum(["loading", "requests", "scoring"]),
+    phase: z.enum(["requests", "scoring"]),
     done: z.int(),
     total: z.int(),
   }),

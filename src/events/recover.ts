@@ -14,42 +14,61 @@ export interface RecoverableUnit {
   readonly fingerprints: Readonly<Record<LeafId, Fingerprint>>;
 }
 
+/** A leaf file without its event: its writer died between the two. */
+export interface UnrecordedLeaf {
+  readonly unit: UnitId;
+  readonly leaf: LeafId;
+  readonly fingerprint: Fingerprint;
+  /** Path of its file. */
+  readonly result: string;
+  readonly valid: boolean;
+}
+
 /**
- * Publishes the event of each leaf file that has none: its writer died between the two. Only for commands and agents that
- * may write; two that do so at once repeat each other, which changes no count. Its durations and counts are 0.
- * @param eventsDirectory read first; coverage read before that may be older, never newer, than the events
- * @returns how many leaves were recorded.
+ * Leaf files that no event speaks of. Reads all events once.
+ * @param units whose coverage was read before this call: it may be older, never newer, than the events
  */
-export async function recoverEvents(
+export async function findUnrecorded(
   eventsDirectory: string,
   units: readonly RecoverableUnit[],
-  sink: EventSink,
-): Promise<number> {
+): Promise<UnrecordedLeaf[]> {
   const recorded = new Set<string>();
   await readEvents(eventsDirectory, new Map(), (event: EventEnvelope) => {
     if (event.type !== "leaf.done" && event.type !== "leaf.invalid") return;
     recorded.add(keyOf(event.unit, event.leaf, event.fingerprint));
   });
-  const published: Promise<void>[] = [];
-  for (const { id: unit, directory, coverage, fingerprints } of units) {
-    for (const leaf of coverage.done) {
-      const fingerprint = fingerprints[leaf];
-      if (fingerprint === undefined || recorded.has(keyOf(unit, leaf, fingerprint))) continue;
-      const result = join(directory, leafFileName(leaf, fingerprint));
-      published.push(
-        sink.publish("leaf.done", { unit, leaf }, { ...unmeasured, fingerprint, result }),
-      );
-    }
-    for (const leaf of coverage.invalid) {
-      const fingerprint = fingerprints[leaf];
-      if (fingerprint === undefined || recorded.has(keyOf(unit, leaf, fingerprint))) continue;
-      const result = join(directory, invalidFileName(leaf, fingerprint));
-      const reason = `its writer died before it could say why: see "${result}"`;
-      published.push(sink.publish("leaf.invalid", { unit, leaf }, { fingerprint, result, reason }));
-    }
-  }
-  await Promise.all(published);
-  return published.length;
+  return units.flatMap(({ id: unit, directory, coverage, fingerprints }) =>
+    Object.entries<Fingerprint>(fingerprints).flatMap(([id, fingerprint]): UnrecordedLeaf[] => {
+      const leaf = id as LeafId;
+      const valid = coverage.done.has(leaf);
+      if (!valid && !coverage.invalid.has(leaf)) return [];
+      if (recorded.has(keyOf(unit, leaf, fingerprint))) return [];
+      const name = valid ? leafFileName : invalidFileName;
+      const result = join(directory, name(leaf, fingerprint));
+      return [{ unit, leaf, fingerprint, result, valid }];
+    }),
+  );
+}
+
+/**
+ * Publishes their events, marked `recovered`: durations and counts are 0. Two that do so at once repeat each other, which
+ * changes no count.
+ */
+export async function recordFound(
+  leaves: readonly UnrecordedLeaf[],
+  sink: EventSink,
+): Promise<void> {
+  await Promise.all(
+    leaves.map(async ({ unit, leaf, fingerprint, result, valid }) => {
+      if (valid) {
+        const body = { ...unmeasured, fingerprint, result };
+        await sink.publish("leaf.done", { unit, leaf }, body);
+      } else {
+        const reason = `its writer died before it could say why: see "${result}"`;
+        await sink.publish("leaf.invalid", { unit, leaf }, { fingerprint, result, reason });
+      }
+    }),
+  );
 }
 
 const unmeasured = {

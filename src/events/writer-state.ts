@@ -201,6 +201,7 @@ function addLeaf(state: WriterState, event: EventEnvelope, unit: UnitActivity | 
     if (activity === undefined || slot === undefined) return;
     leaveLeaf(state, slot);
     activity.leaf = event.leaf ?? null;
+    activity.phase = "loading";
     return;
   }
   const requests = number(event.n_requests);
@@ -214,7 +215,7 @@ function addLeaf(state: WriterState, event: EventEnvelope, unit: UnitActivity | 
   }
   if (activity === undefined || slot === undefined || activity.leaf !== event.leaf) return;
   // A leaf that is done says how many requests it took; any other has had those of its last progress.
-  if (event.type === "leaf.done") activity.done = requests;
+  if (event.type === "leaf.done") Object.assign(activity, { phase: "scoring", done: requests });
   leaveLeaf(state, slot);
   sample(state, event.at);
 }

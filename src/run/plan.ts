@@ -52,6 +52,8 @@ export const Plan = z.strictObject({
   epoch: z.int().positive(),
   config_file: z.string(),
   config_sha256: z.string(),
+  /** First part of the names of jobs and logs. May be empty. */
+  job_name: z.string(),
   /** Absolute: where create-run was called; the harness's children run there. */
   working_directory: z.string(),
   /** Absolute. */

@@ -182,7 +182,7 @@ test("state is synced, progress is not", async () => {
   await using journal = await openJournal({ layout, runId, node, openFile });
   await journal.publish("agent.started", {}, started);
   assert.equal(syncs(), 1);
-  const progress = { slot: 0, phase: "loading", done: 0, total: 0 } as const;
+  const progress = { slot: 0, phase: "requests", done: 0, total: 0 } as const;
   for (let n = 0; n < 5; n++) await journal.publish("batch.progress", {}, progress);
   assert.equal(syncs(), 1);
   await journal.publish("agent.ended", {}, { reason: "complete" });

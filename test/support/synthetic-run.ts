@@ -132,6 +132,7 @@ export function syntheticPlan({
     epoch: 1,
     config_file: join(directory, "eh_config.yaml"),
     config_sha256: "0".repeat(64),
+    job_name: "eval-hive",
     working_directory: directory,
     output_path: join(directory, "results"),
     eval_suite_path: null,

@@ -1,13 +1,13 @@
 import { stat } from "node:fs/promises";
-import { basename, extname, join, resolve } from "node:path";
+import { basename, extname, join, relative, resolve } from "node:path";
 import { ExitCode, isMissing, UsageError } from "../../base/errors.ts";
 import { readTextIfThere } from "../../base/files.ts";
 import { createRun } from "../../controller/create-run.ts";
 import { runLocal } from "../../controller/run-local.ts";
-import type { RunState } from "../../events/run-state.ts";
 import { RunLayout } from "../../run/layout.ts";
 import { readPlanIfThere } from "../../run/plan-file.ts";
 import type { CommandContext, CommandResult } from "../command.ts";
+import { openRunDisplay, renderRunEnd } from "../render/run.ts";
 
 export interface RunCommandOptions {
   readonly output?: string;
@@ -23,8 +23,15 @@ export async function runCommand(
   options: RunCommandOptions,
   context: CommandContext,
 ): Promise<CommandResult> {
-  const say = (message: string): void => void context.stderr.write(`eval-hive: ${message}\n`);
-  const layout = await prepare(target, options, context, say);
+  const layout = await prepare(target, options, context);
+  const directory = shownPath(layout.directory, context.cwd);
+  using display = openRunDisplay({
+    stderr: context.stderr,
+    plain: context.json || context.env["TERM"] === "dumb",
+    title: directory,
+    stopping: () => context.interrupted.aborted,
+    monotonic: () => performance.now(),
+  });
   const state = await runLocal({
     layout,
     env: context.env,
@@ -32,8 +39,8 @@ export async function runCommand(
     takeOver: options.takeOver === true,
     interrupted: context.interrupted,
     aborted: context.aborted,
-    onLook: sayChanges(say),
-    say,
+    onLook: display.look,
+    say: display.say,
   });
   const { leaves } = state;
   const complete = leaves.done === leaves.total;
@@ -47,7 +54,7 @@ export async function runCommand(
       leaves,
       units: state.units,
     },
-    text: `${render(state)}next: eval-hive ${complete ? "collect" : "status"} ${layout.directory}\n`,
+    text: renderRunEnd(state, directory),
   };
 }
 
@@ -56,8 +63,8 @@ async function prepare(
   target: string,
   options: RunCommandOptions,
   context: CommandContext,
-  say: (message: string) => void,
 ): Promise<RunLayout> {
+  const say = (message: string): void => void context.stderr.write(`eval-hive: ${message}\n`);
   const path = resolve(context.cwd, target);
   if (await isDirectory(path)) return new RunLayout(path);
   const stem = basename(path, extname(path));
@@ -102,26 +109,8 @@ async function isDirectory(path: string): Promise<boolean> {
   }
 }
 
-/** One plain line per change. */
-function sayChanges(say: (message: string) => void): (state: RunState) => void {
-  let last = "";
-  return ({ leaves, units, requests_per_s }) => {
-    const running = units.filter(({ state }) => state === "running").map(({ unit }) => unit);
-    const line = `${leaves.done} of ${leaves.total} leaves done${running.length > 0 ? `, at ${running.join(", ")}` : ""}`;
-    if (line === last) return;
-    last = line;
-    say(requests_per_s === null ? line : `${line} (${requests_per_s.toFixed(0)} requests/s)`);
-  };
-}
-
-function render({ leaves, units }: RunState): string {
-  const lines = [`${leaves.done} of ${leaves.total} leaves done`];
-  for (const { unit, stopped, dead, invalid } of units) {
-    if (stopped !== null) lines.push(`stopped: ${unit}: ${stopped.reason}`);
-    for (const { leaf, class: kind, message } of dead)
-      lines.push(`dead: ${unit} ${leaf}: ${kind}: ${message}`);
-    for (const { leaf, reason } of invalid)
-      lines.push(`invalid: ${unit} ${leaf}: ${reason ?? "see status"}`);
-  }
-  return `${lines.join("\n")}\n`;
+/** As short as a person would type it: relative where the directory is below the working directory. */
+function shownPath(directory: string, cwd: string): string {
+  const short = relative(cwd, directory);
+  return short === "" || short.startsWith("..") ? directory : short;
 }

@@ -141,7 +141,7 @@ function problemLines(look: RunLook, { layout, detailed }: StatusView): string[]
   return ["Problems:", ...lines, ...(problems.length > 0 ? [`  Logs are in ${layout.logs}`] : [])];
 }
 
-function problemText({ kind, about, message, leaves }: Problem): string {
+export function problemText({ kind, about, message, leaves }: Problem): string {
   switch (kind) {
     case "stopped":
       return `${about} was given up: ${message}`;
