@@ -8,7 +8,7 @@
  * `{"port": …}`, once it listens; port 0 takes a free one. Ends on SIGTERM and SIGINT.
  */
 import { createHash } from "node:crypto";
-import { appendFileSync } from "node:fs";
+import { appendFileSync, existsSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
@@ -35,6 +35,8 @@ interface Settings {
   readonly dieAt: number;
   /** One line per completions request: {path, prompts, max_tokens, at}. */
   readonly requestLog: string;
+  /** Completions wait as long as there is a file of this name; /stats tells their prompts. */
+  readonly holdWhile: string;
 }
 
 type Prompt = readonly number[];
@@ -62,6 +64,7 @@ function readSettings(argv: string[], env: NodeJS.ProcessEnv): Settings {
     "null-logprobs",
     "die-at",
     "request-log",
+    "hold-while",
   ] as const;
   const { values } = parseArgs({
     args: argv,
@@ -84,6 +87,7 @@ function readSettings(argv: string[], env: NodeJS.ProcessEnv): Settings {
     nullLogprobs: text("null-logprobs", "") === "1",
     dieAt: Number(text("die-at", "0")),
     requestLog: text("request-log", ""),
+    holdWhile: text("hold-while", ""),
   };
 }
 
@@ -94,6 +98,11 @@ function parsePrompts(prompt: CompletionRequest["prompt"]): Prompt[] {
   return (prompt as (string | number[])[]).map((one) =>
     typeof one === "string" ? [...Buffer.from(one)] : one,
   );
+}
+
+/** The text of a prompt whose ids are bytes. */
+function spell(ids: Prompt): string {
+  return Buffer.from(ids).toString();
 }
 
 function digestOf(ids: Prompt): Buffer {
@@ -181,6 +190,7 @@ function startServer(settings: Settings): void {
   const startedAt = performance.now();
   let completions = 0;
   let prompts = 0;
+  const held = new Set<Prompt[]>();
   const ready = () => performance.now() - startedAt >= settings.readyAfterMs;
 
   async function answerCompletion(
@@ -196,6 +206,10 @@ function startServer(settings: Settings): void {
       appendFileSync(settings.requestLog, `${JSON.stringify(line)}\n`);
     }
     if (settings.delayMs > 0) await wait(settings.delayMs);
+    held.add(ids);
+    const { holdWhile } = settings;
+    while (holdWhile !== "" && existsSync(holdWhile) && !response.closed) await wait(10);
+    held.delete(ids);
     if (number === settings.dieAt) process.kill(process.pid, "SIGKILL");
     if (!ready()) return answer(response, 503, `{"error":"loading"}`);
     if (number <= settings.failFirst) return answer(response, 500, `{"error":"mock failure"}`);
@@ -218,7 +232,11 @@ function startServer(settings: Settings): void {
     } else if (path === "/v1/models") {
       answer(response, 200, JSON.stringify({ object: "list", data: [{ id: settings.model }] }));
     } else if (path === "/stats") {
-      answer(response, 200, JSON.stringify({ completions, prompts }));
+      answer(
+        response,
+        200,
+        JSON.stringify({ completions, prompts, held: [...held].flat().map(spell) }),
+      );
     } else {
       answer(response, 404, `{"error":"no such path"}`);
     }

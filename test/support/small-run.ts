@@ -3,7 +3,7 @@
  * built agent behind completions-server.ts. `sh scripts/build.sh` makes the agent.
  */
 import assert from "node:assert/strict";
-import { cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { processesWithEnvironment, sendSignal } from "../../src/base/proc.ts";
@@ -13,12 +13,13 @@ import { openRunView } from "../../src/controller/status.ts";
 import type { EventEnvelope, EventType, KnownEvent } from "../../src/events/event.ts";
 import type { RunState } from "../../src/events/run-state.ts";
 import type { OwnerId, UnitId } from "../../src/run/ids.ts";
-import type { RunLayout } from "../../src/run/layout.ts";
+import { RunLayout } from "../../src/run/layout.ts";
 import type { Plan } from "../../src/run/plan.ts";
 import { evalTasks, offlineEnvironment } from "./evaluations.ts";
 import { root } from "./require.ts";
 import { temporaryDirectory } from "./temporary.ts";
 import { writeByteTokenizer } from "./tokenizer.ts";
+import { until } from "./until.ts";
 
 export interface SmallRunOptions {
   readonly python: string;
@@ -42,25 +43,38 @@ export interface SmallRunOptions {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** A run that was planned, and nobody has begun. Disposing it ends all agents that were started in it, and removes it. */
-export interface SmallRun extends AsyncDisposable {
-  /** Holds everything: config, tasks, models, results, and the run directory `runs/small`. */
+/** All that a small run is planned from. Disposing it ends whatever carries its mark, and removes it. */
+export interface SmallPlace extends AsyncDisposable {
+  /** Holds everything: config, tasks, models, results, and, once there is one, the run directory `runs/small`. */
   readonly root: string;
+  /** Of `runs/small`. */
   readonly layout: RunLayout;
   readonly configFile: string;
-  /** Where create-run was called; holds the tasks. */
+  /** Where create-run is called; holds the tasks. */
   readonly tasks: string;
   readonly results: string;
-  /** For agents and commands: offline, with the run's own home. */
+  /** For agents and commands: offline, with the run's own home, and with EH_TEST_RUN, the mark. */
   readonly env: NodeJS.ProcessEnv;
-  readonly plan: Plan;
-  startLead(options?: LeadStart): Promise<LeadProcess>;
+  /** From now on no request is answered, until it is let go. */
+  hold(): Promise<void>;
+  letGo(): Promise<void>;
+  /** Writes the config anew. */
+  writeConfig(changes: ConfigChanges): Promise<void>;
   /** What status would say. */
   state(): Promise<RunState>;
   /** Paths of leaf files, relative to `results`, in order. */
   leafFiles(): Promise<string[]>;
   /** All events of one type, in the order of their times. */
   events<T extends EventType>(type: T): Promise<EventOf<T>[]>;
+}
+
+/** What differs from the options that the place was made with. */
+export type ConfigChanges = Pick<SmallRunOptions, "suites" | "units" | "config">;
+
+/** A run that was planned, and nobody has begun. Disposing it ends all agents that were started in it, too. */
+export interface SmallRun extends SmallPlace {
+  readonly plan: Plan;
+  startLead(options?: LeadStart): Promise<LeadProcess>;
 }
 
 type EventOf<T extends EventType> = Extract<KnownEvent, { readonly type: T }>;
@@ -95,49 +109,84 @@ export interface LeadProcess {
 }
 
 export async function makeSmallRun(options: SmallRunOptions): Promise<SmallRun> {
-  const directory = await temporaryDirectory("eval-hive-small-");
+  const place = await makeSmallPlace(options);
   try {
-    return await planSmallRun(options, directory);
+    return await planSmallRun(options.python, place);
   } catch (error) {
-    await directory[Symbol.asyncDispose]();
+    await place[Symbol.asyncDispose]();
     throw error;
   }
 }
 
-async function planSmallRun(
-  options: SmallRunOptions,
-  directory: { readonly path: string } & AsyncDisposable,
-): Promise<SmallRun> {
-  const { units = 1, suites = [], leaves = suites.length === 0 ? 3 : 0 } = options;
+/** Config, tasks and models: nothing is planned yet. */
+export async function makeSmallPlace(
+  options: Omit<SmallRunOptions, "python">,
+): Promise<SmallPlace> {
+  const directory = await temporaryDirectory("eval-hive-small-");
+  const { suites = [], leaves = suites.length === 0 ? 3 : 0 } = options;
   const within = (name: string) => join(directory.path, name);
-  const env = { ...offlineEnvironment(within("home")), ...options.env };
+  const env = {
+    ...offlineEnvironment(within("home")),
+    EH_TEST_RUN: directory.path,
+    MOCK_HOLD_WHILE: within("hold"),
+    ...options.env,
+  };
   const small = Array.from({ length: leaves }, (_, n) => `small_${String(n).padStart(2, "0")}`);
-  await writeTasks(within("tasks"), small, options.taskFiles ?? {});
-  const models: Record<string, unknown> = {};
-  for (let n = 0; n < units; n++) {
-    const path = within(`models/small-${n}`);
-    await writeByteTokenizer(path);
-    models[`small-${n}`] = { path, display_name: `Small ${n}` };
-  }
   const configFile = within("eh_config.yaml");
   const results = within("results");
-  const config = smallConfig(
-    { ...options, suites: [...small, ...suites] },
-    models,
-    within("tasks"),
-  );
-  // JSON is YAML.
-  await writeFile(configFile, JSON.stringify({ ...config, output_path: results }, undefined, 2));
+  const writeConfig = async (changes: ConfigChanges): Promise<void> => {
+    const models = await writeModels(within("models"), changes.units ?? options.units ?? 1);
+    const config = smallConfig(
+      { ...options, suites: [...small, ...suites], ...changes },
+      models,
+      within("tasks"),
+    );
+    // JSON is YAML.
+    await writeFile(configFile, JSON.stringify({ ...config, output_path: results }, undefined, 2));
+  };
+  await writeTasks(within("tasks"), small, options.taskFiles ?? {});
+  await writeConfig({});
+  const layout = new RunLayout(within("runs/small"));
+  return {
+    root: directory.path,
+    layout,
+    configFile,
+    tasks: within("tasks"),
+    results,
+    env,
+    hold: () => writeFile(within("hold"), ""),
+    letGo: () => rm(within("hold"), { force: true }),
+    writeConfig,
+    state: async () => (await openRunView(layout).look()).state,
+    leafFiles: async () => {
+      const names = await readdir(results, { recursive: true }).catch(() => []);
+      return names.filter((name) => /(^|\/)results_[^/]*\.json$/.test(name)).sort();
+    },
+    events: (type) => readEventsOf(layout, type),
+    [Symbol.asyncDispose]: async () => {
+      // A lead that was killed has left what it started, until the next one looks.
+      await until(async () => {
+        const left = await processesWithEnvironment("EH_TEST_RUN", directory.path);
+        for (const pid of left) sendSignal(pid, "SIGKILL");
+        return left.length === 0;
+      });
+      await directory[Symbol.asyncDispose]();
+    },
+  };
+}
+
+async function planSmallRun(python: string, place: SmallPlace): Promise<SmallRun> {
+  const { env, configFile } = place;
   const { layout, plan } = await createRun({
     configFile,
-    directory: within("runs/small"),
+    directory: place.layout.directory,
     mode: "new",
     dry: false,
     strict: true,
     allowMissingPaths: false,
-    python: options.python,
+    python,
     env,
-    cwd: within("tasks"),
+    cwd: place.tasks,
     installationRoot: root,
     version: "0.0.0-test",
     travelling: {
@@ -148,33 +197,28 @@ async function planSmallRun(
   });
   const leads: ChildGroup[] = [];
   return {
-    root: directory.path,
-    layout,
-    configFile,
-    tasks: within("tasks"),
-    results,
-    env,
+    ...place,
     plan,
     startLead: async (start = {}) => {
       const { group, lead } = await startLead(layout, plan, { ...env, ...start.env }, start);
       leads.push(group);
       return lead;
     },
-    state: async () => (await openRunView(layout).look()).state,
-    leafFiles: async () => {
-      const names = await readdir(results, { recursive: true }).catch(() => []);
-      return names.filter((name) => /(^|\/)results_[^/]*\.json$/.test(name)).sort();
-    },
-    events: (type) => readEvents(layout, type),
     [Symbol.asyncDispose]: async () => {
       for (const lead of leads) await lead.stop({ graceMs: 0 });
-      // A lead that was killed has left what it started, until the next one looks.
-      for (const pid of await processesWithEnvironment("EH_TEST_RUN", directory.path)) {
-        sendSignal(pid, "SIGKILL");
-      }
-      await directory[Symbol.asyncDispose]();
+      await place[Symbol.asyncDispose]();
     },
   };
+}
+
+async function writeModels(directory: string, units: number): Promise<Record<string, unknown>> {
+  const models: Record<string, unknown> = {};
+  for (let n = 0; n < units; n++) {
+    const path = join(directory, `small-${n}`);
+    await writeByteTokenizer(path);
+    models[`small-${n}`] = { path, display_name: `Small ${n}` };
+  }
+  return models;
 }
 
 /** The tasks of eval-tasks, tiny leaves over the first four documents of their multiple choice, and what else is given. */
@@ -191,7 +235,9 @@ async function writeTasks(
   );
   const data = "dataset_kwargs: {data_files: {test: data/small.jsonl}}";
   for (const name of small) {
-    await writeFile(join(directory, `${name}.yaml`), `include: _mc_base\ntask: ${name}\n${data}\n`);
+    // The name in each prompt, so that a server can tell which leaf asks.
+    const text = `include: _mc_base\ntask: ${name}\ndescription: "${name}\\n"\n${data}\n`;
+    await writeFile(join(directory, `${name}.yaml`), text);
   }
   for (const [name, text] of Object.entries(files)) {
     await mkdir(join(directory, name, ".."), { recursive: true });
@@ -200,7 +246,13 @@ async function writeTasks(
 }
 
 function smallConfig(
-  { suites = [], slots = 2, serverFlags = "", serverCommand, config = {} }: SmallRunOptions,
+  {
+    suites = [],
+    slots = 2,
+    serverFlags = "",
+    serverCommand,
+    config = {},
+  }: Omit<SmallRunOptions, "python">,
   models: Readonly<Record<string, unknown>>,
   tasks: string,
 ): Record<string, unknown> {
@@ -251,7 +303,7 @@ async function startLead(
       ...args,
     ],
     {
-      env: { ...env, EH_TEST_RUN: join(layout.directory, "../..") },
+      env,
       stdin: "pipe",
       stdout: "pipe",
       stderr: "pipe",
@@ -296,15 +348,28 @@ async function startLead(
   return { group, lead };
 }
 
-async function readEvents<T extends EventType>(layout: RunLayout, type: T): Promise<EventOf<T>[]> {
+/** All events of one type in a run directory, in the order of their times. */
+export async function readEventsOf<T extends EventType>(
+  layout: RunLayout,
+  type: T,
+): Promise<EventOf<T>[]> {
   const events: EventEnvelope[] = [];
-  for (const name of await readdir(layout.events)) {
+  for (const name of await readdir(layout.events).catch(() => [])) {
     const text = await readFile(join(layout.events, name), "utf8");
     for (const line of text.split("\n").slice(0, -1)) events.push(JSON.parse(line));
   }
   return events
     .filter((event): event is EventOf<T> => event.type === type)
     .sort((a, b) => a.at.localeCompare(b.at));
+}
+
+/** Leaves `small_…` whose requests the server of this run holds now. */
+export async function heldLeaves(layout: RunLayout): Promise<string[]> {
+  const server = (await readEventsOf(layout, "server.healthy")).at(-1);
+  if (server === undefined) return [];
+  const answer = await fetch(`http://127.0.0.1:${server.port}/stats`).catch(() => undefined);
+  const stats = (await answer?.json().catch(() => undefined)) as { held: string[] } | undefined;
+  return [...new Set(stats?.held.map((prompt) => prompt.split("\n")[0] ?? ""))].sort();
 }
 
 /** Unit `n` of every small run. */

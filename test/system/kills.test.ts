@@ -1,0 +1,178 @@
+import assert from "node:assert/strict";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { parsePythonJson } from "../../src/base/json.ts";
+import { sendSignal } from "../../src/base/proc.ts";
+import { RunLayout } from "../../src/run/layout.ts";
+import { type Call, callIn, evalHive, startEvalHive } from "../support/eval-hive.ts";
+import { type ProcessRole, processesOfRun } from "../support/processes.ts";
+import { requirePython } from "../support/require.ts";
+import { readScores, scoresOfModel } from "../support/scores.ts";
+import { heldLeaves, makeSmallPlace, readEventsOf, type SmallPlace } from "../support/small-run.ts";
+import { until } from "../support/until.ts";
+
+const slots = 2;
+
+/** Waits until every slot has a leaf in progress whose requests are held, and names these leaves. */
+async function awaitHeld(layout: RunLayout): Promise<string[]> {
+  return await until(
+    async () => {
+      const held = await heldLeaves(layout);
+      return held.length === slots ? held : undefined;
+    },
+    { timeoutMs: 60_000, what: "the requests of each slot are held" },
+  );
+}
+
+/** SIGKILL to the process of this role: the only one, or a child of the harness. */
+async function killOne(place: SmallPlace, role: ProcessRole): Promise<void> {
+  const victims = (await processesOfRun(place.root)).filter((process) => process.role === role);
+  assert.equal(victims.length, role === "harness child" ? slots : 1, `processes: ${role}`);
+  sendSignal((victims[0] as (typeof victims)[0]).pid, "SIGKILL");
+}
+
+/** How often leaves of small-0 were begun again. */
+async function repeats(layout: RunLayout): Promise<Record<string, number>> {
+  const counts: Record<string, number> = {};
+  for (const { unit, leaf } of await readEventsOf(layout, "leaf.started")) {
+    if (unit === "small-0--main") counts[`${leaf}`] = (counts[`${leaf}`] ?? -1) + 1;
+  }
+  return Object.fromEntries(Object.entries(counts).filter(([, n]) => n > 0));
+}
+
+function add(counts: Record<string, number>, leaves: readonly unknown[]): void {
+  for (const leaf of leaves) counts[`${leaf}`] = (counts[`${leaf}`] ?? 0) + 1;
+}
+
+/** Each leaf has one result and the samples that it names, and nothing else lies there. */
+async function assertTidy(place: SmallPlace, unit: string, leaves: number): Promise<void> {
+  const directory = join(place.results, unit, "main/eval-hive");
+  const names = await readdir(directory);
+  const results = names.filter((name) => name.startsWith("results_"));
+  assert.equal(results.length, leaves);
+  const samples: string[] = [];
+  for (const name of results) {
+    const text = await readFile(join(directory, name), "utf8");
+    const { eval_hive } = parsePythonJson(text) as { eval_hive: { samples: { file: string } } };
+    samples.push(eval_hive.samples.file);
+  }
+  assert.deepEqual(names.sort(), [...results, ...samples].sort());
+}
+
+async function collectScores(directory: string, call: Call) {
+  const collected = await evalHive(["collect", directory], call);
+  assert.equal(collected.code, 0, collected.stderr + collected.stdout);
+  return await readScores(join(directory, "scores.parquet"));
+}
+
+test("a run outlives each of its processes: every leaf ends with one result, equal to that of an undisturbed unit", async (t) => {
+  const python = requirePython(t);
+  if (python === undefined) return;
+  // Equal models: the second is evaluated in peace, and has the scores that the first should have.
+  const leaves = 14;
+  await using place = await makeSmallPlace({ leaves, units: 2, slots });
+  const call = callIn(place, python);
+  const { layout } = place;
+  const expected: Record<string, number> = {};
+
+  await place.hold();
+  await using run = await startEvalHive(["run", place.configFile, "-o", layout.directory], call);
+  const victims: readonly ProcessRole[] = [
+    "harness child",
+    "server",
+    "balancer",
+    "node agent",
+    "harness parent",
+    "agent",
+  ];
+  for (const role of victims) {
+    const inProgress = await awaitHeld(layout);
+    const before = (await place.leafFiles()).length;
+    await killOne(place, role);
+    if (role === "harness child") {
+      const [failed] = await until(async () => {
+        const failures = await readEventsOf(layout, "leaf.failed");
+        return failures.length > 0 ? failures : undefined;
+      });
+      assert(failed !== undefined && inProgress.includes(`${failed.leaf}`));
+      add(expected, [failed.leaf]);
+    } else if (role === "harness parent" || role === "agent") add(expected, inProgress);
+    await place.letGo();
+    await until(async () => (await place.leafFiles()).length > before, {
+      timeoutMs: 60_000,
+      what: `a leaf is done after the ${role} was killed`,
+    });
+    await place.hold();
+  }
+  await place.letGo();
+  assert.deepEqual(await run.ended, { code: 0, signal: undefined }, run.stderr());
+
+  assert.deepEqual(await processesOfRun(place.root), []);
+  assert.deepEqual(await repeats(layout), expected);
+  await assertTidy(place, "small-0", leaves);
+  const { dead, invalid, done } = (await place.state()).leaves;
+  assert.deepEqual({ dead, invalid, done }, { dead: 0, invalid: 0, done: 2 * leaves });
+  const rows = await collectScores(layout.directory, call);
+  const peaceful = scoresOfModel(rows, "small-1");
+  assert.equal(peaceful.size, 2 * leaves);
+  assert.deepEqual(scoresOfModel(rows, "small-0"), peaceful);
+});
+
+test("when the run itself is killed all that it started ends, and the next run evaluates what was in progress", async (t) => {
+  const python = requirePython(t);
+  if (python === undefined) return;
+  await using place = await makeSmallPlace({ leaves: 5, slots });
+  const call = callIn(place, python);
+  const { layout } = place;
+  await place.hold();
+  const run = await startEvalHive(["run", place.configFile, "-o", layout.directory], call);
+  await awaitHeld(layout);
+  await place.letGo();
+  await until(async () => (await place.leafFiles()).length > 0, { timeoutMs: 60_000 });
+  await place.hold();
+  const inProgress = await awaitHeld(layout);
+  await killOne(place, "command");
+  assert.deepEqual(await run.ended, { code: undefined, signal: "SIGKILL" });
+  await until(async () => (await processesOfRun(place.root)).length === 0, {
+    timeoutMs: 60_000,
+    what: "nothing runs",
+  });
+
+  await place.letGo();
+  const again = await evalHive(["run", layout.directory], call);
+  assert.equal(again.code, 0, again.stderr);
+  assert.deepEqual(await processesOfRun(place.root), []);
+  const expected: Record<string, number> = {};
+  add(expected, inProgress);
+  assert.deepEqual(await repeats(layout), expected);
+  await assertTidy(place, "small-0", 5);
+});
+
+test("two runs that evaluate the same leaf at the same time leave one result, and the loser removes its samples", async (t) => {
+  const python = requirePython(t);
+  if (python === undefined) return;
+  await using place = await makeSmallPlace({ leaves: 2, slots });
+  const call = callIn(place, python);
+  const directories = ["a", "b"].map((name) => join(place.root, "runs", name));
+  await place.hold();
+  const runs = await Promise.all(
+    directories.map((directory) => startEvalHive(["run", place.configFile, "-o", directory], call)),
+  );
+  for (const directory of directories) await awaitHeld(new RunLayout(directory));
+  await place.letGo();
+  for (const run of runs) assert.deepEqual((await run.ended).code, 0, run.stderr());
+
+  await assertTidy(place, "small-0", 2);
+  const outcomes: Record<string, string[]> = {};
+  for (const directory of directories) {
+    for (const { leaf, outcome } of await readEventsOf(new RunLayout(directory), "leaf.done")) {
+      outcomes[`${leaf}`] = [...(outcomes[`${leaf}`] ?? []), outcome].sort();
+    }
+    const rows = await collectScores(directory, call);
+    assert.equal(scoresOfModel(rows, "small-0").size, rows.length);
+    assert.equal(rows.length, 4);
+  }
+  const once = ["created", "existing"];
+  assert.deepEqual(outcomes, { small_00: once, small_01: once });
+});
