@@ -2,7 +2,7 @@ import type { Lease, Queue } from "../queue/queue.ts";
 import type { OwnerId, ShardId } from "../run/ids.ts";
 import { type BatchDeps, runBatch } from "./batch-run.ts";
 
-/** Knows how many slots are at work, so that an idle one can tell whether work may still come back from another. */
+/** Knows how many slots hold a batch, so that an idle one can tell whether work may still come back from another. */
 export class SlotRoom {
   #busy = 0;
   #changed = Promise.withResolvers<void>();
@@ -21,7 +21,7 @@ export class SlotRoom {
     this.#changed = Promise.withResolvers();
   }
 
-  /** Resolves when a slot has become idle. */
+  /** Resolves when a slot has given up its batch: never for a slot that only looked, or idle ones would wake each other. */
   async change(): Promise<void> {
     await this.#changed.promise;
   }
@@ -38,19 +38,24 @@ export interface SlotDeps extends BatchDeps {
 export async function runSlot(deps: SlotDeps, slot: number): Promise<void> {
   const { room, queue, owner, unit, yielding } = deps;
   while (!yielding.aborted) {
-    room.enter();
-    let worked: boolean;
-    try {
-      await using lease = await claimNext(queue, unit.shards, owner);
-      worked = lease !== undefined;
-      if (lease !== undefined) await useLease(deps, lease, slot);
-    } finally {
-      room.leave();
-    }
-    if (worked || (await deps.reap())) continue;
+    if (await workOnNext()) continue;
+    if (await deps.reap()) continue;
     // Only another slot of ours can bring work back now.
     if (room.busy === 0) return;
     await room.change();
+  }
+
+  /** @returns false when no batch is ready. */
+  async function workOnNext(): Promise<boolean> {
+    await using lease = await claimNext(queue, unit.shards, owner);
+    if (lease === undefined) return false;
+    room.enter();
+    try {
+      await useLease(deps, lease, slot);
+    } finally {
+      room.leave();
+    }
+    return true;
   }
 }
 
