@@ -1,0 +1,122 @@
+/**
+ * A completions server whose speed is known, so that what a run costs beyond it can be told: each prompt takes a fixed time,
+ * a fixed number of them at once, and the answers cost almost no CPU. Their log-probabilities are all alike.
+ *
+ *     node bench/support/paced-server.ts --port 8000 --prompt-ms 20 --width 16 --ready-after-ms 3000 --tally FILE
+ *
+ * Each prompt that was answered adds a byte to `FILE`; the times of the start, of getting ready, and of the first and last
+ * request are lines of `FILE.times`. Both survive a SIGKILL.
+ */
+import { appendFileSync, closeSync, openSync, writeSync } from "node:fs";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { setTimeout as wait } from "node:timers/promises";
+import { parseArgs } from "node:util";
+
+const { values } = parseArgs({
+  options: {
+    port: { type: "string" },
+    "prompt-ms": { type: "string", default: "20" },
+    width: { type: "string", default: "16" },
+    "ready-after-ms": { type: "string", default: "0" },
+    tally: { type: "string" },
+  },
+});
+const promptMs = Number(values["prompt-ms"]);
+const readyAfterMs = Number(values["ready-after-ms"]);
+const { tally } = values;
+if (tally === undefined) throw new Error("--tally is missing");
+
+function note(event: string): void {
+  appendFileSync(`${tally}.times`, `${JSON.stringify({ event, at_ms: Date.now() })}\n`);
+}
+
+/** Places for prompts that are worked on at the same time. */
+let free = Number(values.width);
+const queue: (() => void)[] = [];
+
+async function workOnPrompt(): Promise<void> {
+  if (free === 0) await new Promise<void>((resolve) => queue.push(resolve));
+  else free -= 1;
+  await wait(promptMs);
+  const next = queue.shift();
+  if (next === undefined) free += 1;
+  else next();
+}
+
+interface CompletionRequest {
+  readonly prompt: string | string[] | number[] | number[][];
+  readonly echo?: boolean;
+  readonly logprobs?: number | null;
+  readonly model?: string;
+}
+
+/** Tokens of each prompt; text counts byte by byte. */
+function lengthsOf(prompt: CompletionRequest["prompt"]): number[] {
+  if (typeof prompt === "string") return [Buffer.byteLength(prompt)];
+  if (typeof prompt[0] === "number") return [prompt.length];
+  return (prompt as (string | number[])[]).map((one) =>
+    typeof one === "string" ? Buffer.byteLength(one) : one.length,
+  );
+}
+
+/** Log-probabilities of a prompt and one token more, as JSON; by length, since all are alike. */
+const scored = new Map<number, string>();
+
+function scoreOf(length: number): string {
+  const known = scored.get(length);
+  if (known !== undefined) return known;
+  const text = `{"token_logprobs":[null${",-1.5".repeat(length)}],"top_logprobs":[null${',{"a":-1.5}'.repeat(length)}]}`;
+  scored.set(length, text);
+  return text;
+}
+
+async function readBody(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+const answered = openSync(tally, "a");
+let asked = false;
+
+async function complete(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const wanted = JSON.parse(await readBody(request)) as CompletionRequest;
+  if (!asked) note("first-request");
+  asked = true;
+  const lengths = lengthsOf(wanted.prompt);
+  await Promise.all(lengths.map(workOnPrompt));
+  writeSync(answered, ".".repeat(lengths.length));
+  const scoring = wanted.logprobs !== undefined && wanted.logprobs !== null;
+  const choices = lengths.map((length, index) =>
+    scoring
+      ? `{"index":${index},"text":"a","logprobs":${scoreOf(length)}}`
+      : `{"index":${index},"text":" 7"}`,
+  );
+  const prompt = lengths.reduce((sum, length) => sum + length, 0);
+  const usage = `{"prompt_tokens":${prompt},"completion_tokens":${lengths.length}}`;
+  response.writeHead(200, { "content-type": "application/json" });
+  response.end(`{"choices":[${choices.join(",")}],"usage":${usage}}`);
+}
+
+const readyAt = performance.now() + readyAfterMs;
+note("started");
+const server = createServer((request, response) => {
+  const ready = performance.now() >= readyAt;
+  if (request.method === "POST") {
+    complete(request, response).catch(() => response.destroy());
+  } else if (request.url === "/v1/models") {
+    response.end(JSON.stringify({ data: [{ id: process.env["EH_MODEL_PATH"] ?? "paced" }] }));
+  } else {
+    response.writeHead(ready ? 200 : 503).end();
+  }
+});
+server.keepAliveTimeout = 60_000;
+server.listen(Number(values.port ?? process.env["EH_PORT"]), "127.0.0.1");
+void wait(readyAfterMs).then(() => note("ready"));
+for (const signal of ["SIGTERM", "SIGINT"] as const) {
+  process.once(signal, () => {
+    closeSync(answered);
+    note("stopped");
+    process.exit(0);
+  });
+}

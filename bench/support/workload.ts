@@ -1,0 +1,192 @@
+/**
+ * Workload W: tasks of all kinds over local data, 24 tasks of 50 documents with 3,300 prompts in all, planned into a run
+ * behind the paced server.
+ */
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { writeByteTokenizer } from "../../test/support/tokenizer.ts";
+
+const root = join(import.meta.dirname, "../..");
+const cli = join(root, "bin/eval-hive");
+
+const documents = 50;
+/** 14 of four answers, 4 generating, 3 of one answer, 3 rolling: 14 × 200 + 10 × 50. */
+const kinds = [
+  ...Array.from({ length: 14 }, () => "choice" as const),
+  ...Array.from({ length: 4 }, () => "generate" as const),
+  ...Array.from({ length: 3 }, () => "answer" as const),
+  ...Array.from({ length: 3 }, () => "rolling" as const),
+];
+export const prompts = 3_300;
+export const promptMs = 20;
+export const width = 16;
+/** What the server alone needs for all of it. */
+export const serverBoundS = (prompts * promptMs) / width / 1_000;
+/** What the stand-in for loading a model takes. */
+export const readyAfterS = 3;
+
+const common = `dataset_path: json
+test_split: test
+metadata: {version: 1}
+`;
+
+function taskYaml(name: string, kind: (typeof kinds)[number], data: string): string {
+  const head = `task: ${name}\n${common}dataset_kwargs: {data_files: {test: ${data}}}\n`;
+  const metric = (metric: string, aggregation: string, higher: boolean) =>
+    `metric_list: [{metric: ${metric}, aggregation: ${aggregation}, higher_is_better: ${higher}}]\n`;
+  switch (kind) {
+    case "choice":
+      return `${head}output_type: multiple_choice\ndoc_to_text: "{{text}}\\nAnswer:"\ndoc_to_choice: choices\ndoc_to_target: label\n${metric("acc", "mean", true)}`;
+    case "answer":
+      return `${head}output_type: loglikelihood\ndoc_to_text: "{{text}}"\ndoc_to_target: " {{choices[label]}}"\n${metric("acc", "mean", true)}`;
+    case "rolling":
+      return `${head}output_type: loglikelihood_rolling\ndoc_to_text: ""\ndoc_to_target: "{{text}}"\n${metric("bits_per_byte", "bits_per_byte", false)}`;
+    case "generate":
+      return `${head}output_type: generate_until\ndoc_to_text: "{{text}}\\nAnswer:"\ndoc_to_target: "{{label}}"\ngeneration_kwargs: {until: ["\\n"], max_gen_toks: 16, do_sample: false, temperature: 0}\n${metric("exact_match", "mean", true)}`;
+  }
+}
+
+function documentAt(n: number): string {
+  const words = Array.from({ length: 45 }, (_, at) => `word${(n * 31 + at * 7) % 997}`);
+  const choices = ["red", "green", "blue", "black"].map((colour) => `${colour} ${n % 10}`);
+  return JSON.stringify({ text: words.join(" "), choices, label: n % 4 });
+}
+
+export interface Workload {
+  readonly directory: string;
+  readonly run: string;
+  readonly units: number;
+  readonly env: NodeJS.ProcessEnv;
+}
+
+/** Writes config, tasks, data and models, and plans the run. */
+export async function planWorkload(
+  directory: string,
+  options: { readonly units: number; readonly python: string; readonly engine?: string },
+): Promise<Workload> {
+  const tasks = join(directory, "tasks");
+  await mkdir(tasks, { recursive: true });
+  const data = join(tasks, "data.jsonl");
+  await writeFile(data, Array.from({ length: documents }, (_, n) => documentAt(n)).join("\n"));
+  const names = kinds.map((kind, n) => `w_${kind}_${String(n).padStart(2, "0")}`);
+  for (const [n, kind] of kinds.entries()) {
+    const name = names[n] as string;
+    await writeFile(join(tasks, `${name}.yaml`), taskYaml(name, kind, data));
+  }
+  const models: Record<string, object> = {};
+  for (let n = 0; n < options.units; n++) {
+    const path = join(directory, `model-${n}`);
+    await writeByteTokenizer(path);
+    models[`model-${n}`] = { path, display_name: `Model ${n}` };
+  }
+  // bash tells what Python and all its children have cost when they have ended.
+  const timed = join(directory, "python.sh");
+  const cost = join(directory, "python-cpu");
+  await writeFile(
+    timed,
+    `"${options.python}" "$@"\nstatus=$?\ntimes >> "${cost}"\nexit $status\n`,
+  );
+  const server = join(root, "bench/support/paced-server.ts");
+  const config = {
+    job_name: "bench",
+    models,
+    harness_command: ["bash", timed],
+    inference_server_command: `exec "${process.execPath}" "${server}" --prompt-ms ${promptMs} --width ${width} --ready-after-ms ${readyAfterS * 1_000} --tally "${directory}/tally"`,
+    parallel_tasks: 4,
+    health_check_interval_seconds: 1,
+    eval: {
+      eval_suite_path: tasks,
+      suites_and_tasks: names,
+      model_args: {
+        model: "${EH_MODEL_PATH}",
+        base_url: "http://127.0.0.1:${EH_PORT}/v1/completions",
+        num_concurrent: 8,
+      },
+      lm_eval_args: { model: "local-completions", log_samples: true },
+    },
+    output_path: join(directory, "results"),
+    offline: "always",
+    ...(options.engine !== undefined && { harness_engine: options.engine }),
+  };
+  const configFile = join(directory, "eh_config.yaml");
+  await writeFile(configFile, JSON.stringify(config));
+  const run = join(directory, "run");
+  const env = { ...process.env, HOME: directory, HF_HOME: join(directory, "hf") };
+  const planned = spawnSync(cli, ["create-run", "-c", configFile, "-o", run], {
+    env,
+    encoding: "utf8",
+  });
+  if (planned.status !== 0) throw new Error(planned.stderr);
+  return { directory, run, units: options.units, env };
+}
+
+/** What a run to the end was seen to do. Instants are milliseconds since the epoch, of this machine. */
+export interface Seen {
+  readonly startedAtMs: number;
+  readonly endedAtMs: number;
+  /** Last `leaf.done` event. */
+  readonly lastResultAtMs: number;
+  readonly exitCode: number | null;
+}
+
+/** `eval-hive run`, until it ends. @param during is called once it has started */
+export async function evaluate(
+  { run, env }: Workload,
+  during: (pid: number) => Promise<void> = async () => {},
+): Promise<Seen> {
+  const startedAtMs = Date.now();
+  const child = spawn(cli, ["run", run], { env, stdio: ["ignore", "ignore", "pipe"] });
+  let said = "";
+  child.stderr.on("data", (chunk) => {
+    said += chunk;
+  });
+  const ended = once(child, "close");
+  await during(child.pid as number);
+  const [exitCode] = (await ended) as [number | null];
+  const lastResultAtMs = await lastResult(run);
+  if (exitCode !== 0 && exitCode !== 130) throw new Error(`run ended with ${exitCode}: ${said}`);
+  return { startedAtMs, endedAtMs: Date.now(), lastResultAtMs, exitCode };
+}
+
+async function lastResult(run: string): Promise<number> {
+  const { readdir } = await import("node:fs/promises");
+  let last = 0;
+  for (const name of await readdir(join(run, "events"))) {
+    for (const line of (await readFile(join(run, "events", name), "utf8")).split("\n")) {
+      if (!line.includes('"leaf.done"')) continue;
+      last = Math.max(last, Date.parse((JSON.parse(line) as { at: string }).at));
+    }
+  }
+  return last;
+}
+
+/** Prompts that servers have answered so far. */
+export async function promptsAnswered({ directory }: Workload): Promise<number> {
+  return await stat(join(directory, "tally")).then(
+    ({ size }) => size,
+    () => 0,
+  );
+}
+
+/** Instants that servers have noted, of all their lives, in order. */
+export async function serverTimes({
+  directory,
+}: Workload): Promise<{ event: string; at_ms: number }[]> {
+  const text = await readFile(join(directory, "tally.times"), "utf8");
+  return text
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as { event: string; at_ms: number });
+}
+
+/** CPU seconds, user and system, of all Python processes that have ended so far. */
+export async function pythonCpuS({ directory }: Workload): Promise<number> {
+  const text = await readFile(join(directory, "python-cpu"), "utf8");
+  let sum = 0;
+  for (const [, minutes, seconds] of text.matchAll(/(\d+)m([\d.]+)s/g)) {
+    sum += Number(minutes) * 60 + Number(seconds);
+  }
+  return sum;
+}
