@@ -4,7 +4,7 @@
  */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { writeByteTokenizer } from "../../test/support/tokenizer.ts";
 
@@ -84,10 +84,7 @@ export async function planWorkload(
   // bash tells what Python and all its children have cost when they have ended.
   const timed = join(directory, "python.sh");
   const cost = join(directory, "python-cpu");
-  await writeFile(
-    timed,
-    `"${options.python}" "$@"\nstatus=$?\ntimes >> "${cost}"\nexit $status\n`,
-  );
+  await writeFile(timed, `"${options.python}" "$@"\nstatus=$?\ntimes >> "${cost}"\nexit $status\n`);
   const server = join(root, "bench/support/paced-server.ts");
   const config = {
     job_name: "bench",
@@ -151,7 +148,6 @@ export async function evaluate(
 }
 
 async function lastResult(run: string): Promise<number> {
-  const { readdir } = await import("node:fs/promises");
   let last = 0;
   for (const name of await readdir(join(run, "events"))) {
     for (const line of (await readFile(join(run, "events", name), "utf8")).split("\n")) {
