@@ -2,6 +2,10 @@
 The harness: a warm parent that has lm_eval imported and forks a child per request. It speaks the protocol of
 src/lmeval/protocol.ts on the stdin and stdout that it was started with. The parent stays single-threaded, reads no task
 and encodes no text, so that a fork is always safe; it never waits for a child, so that a ping is answered at once.
+
+    python …/eval_hive_harness/__main__.py [--plan]
+
+With --plan it answers `plan` requests alone, and is there sooner.
 """
 
 from __future__ import annotations
@@ -47,7 +51,10 @@ def main() -> int:
         os.environ.setdefault(name, value)
     try:
         require_lm_eval()
-        _import_everything()
+        if "--plan" in sys.argv[1:]:
+            import eval_hive_harness.planning  # noqa: F401
+        else:
+            _import_everything()
         versions = describe_versions()
     except Exception as error:
         wire.send({"type": "error", "id": "", **_start_failure(error)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+import lm_eval.api.metrics  # noqa: F401 fills the registries
 from lm_eval.api import registry as lm_eval_registry
 from lm_eval.config.task import TaskConfig
 

@@ -12,6 +12,7 @@ from .command_line import ArgumentsError, read_arguments
 from .describe import describe_leaf
 from .overrides import encode_overrides, leaf_id
 from .registry import Registry
+from .task_yaml import remembering_files
 from .tree import LeafSpec, Node, TreeBuilder
 
 
@@ -24,7 +25,7 @@ def plan(request: dict[str, Any], warn: Callable[[str], None] = lambda _: None) 
             warnings.append(text)
             warn(text)
 
-    with _quiet_lm_eval():
+    with _quiet_lm_eval(), remembering_files():
         return _plan(request, warnings, tell)
 
 

@@ -8,7 +8,7 @@ import hashlib
 import importlib.metadata
 import os
 
-import lm_eval.tasks
+import lm_eval
 
 from .index import Entry, Index, open_index
 
@@ -56,7 +56,7 @@ class Registry:
 
 def builtin_directory() -> str:
     """Where lm_eval's TaskManager looks for its own tasks."""
-    return os.path.dirname(os.path.abspath(lm_eval.tasks.__file__))
+    return os.path.join(os.path.dirname(os.path.abspath(lm_eval.__file__)), "tasks")
 
 
 def _installed_files() -> str | None:

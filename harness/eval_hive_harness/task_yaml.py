@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +42,31 @@ _Loader.add_constructor(
 )
 
 _parsed: dict[str, tuple[int, int, dict[str, Any]]] = {}
+_remembered: dict[str, TaskFile] | None = None
 
 
 def read_task_file(path: str | Path) -> TaskFile:
     """Reads a file and what it includes, by the rules of lm_eval's `load_yaml`. Raises what they raise."""
+    known = None if _remembered is None else _remembered.get(str(path))
+    if known is not None:
+        return known
     files: list[str] = []
     values = _read(Path(path), files)
-    return TaskFile(values, tuple(files))
+    file = TaskFile(values, tuple(files))
+    if _remembered is not None:
+        _remembered[str(path)] = file
+    return file
+
+
+@contextmanager
+def remembering_files() -> Iterator[None]:
+    """Within it, no file is looked at twice: what happens at one instant."""
+    global _remembered
+    _remembered = {}
+    try:
+        yield
+    finally:
+        _remembered = None
 
 
 def forget_files() -> None:

@@ -1,4 +1,4 @@
-import { canonicalJson, sha256 } from "../base/json.ts";
+import { sha256 } from "../base/json.ts";
 import type { Leaf } from "../lmeval/protocol.ts";
 import type { Batch } from "../queue/queue.ts";
 import type { BatchId, Fingerprint, LeafId, UnitId } from "../run/ids.ts";
@@ -20,21 +20,47 @@ export interface BatchRules {
 const maxBatchesPerUnit = 256;
 
 /**
- * Cuts open leaves into the smallest batches that keep a unit within 256, longest expected first. Leaves that must not share a process are in different batches:
- * those of one Python class (its class-level config is shared) and those of one name with other overrides (lm_eval
- * refuses a name twice).
+ * Cuts open leaves into the smallest batches that keep a unit within 256, longest expected first. Leaves that must not
+ * share a process are in different batches: those of one Python class (its class-level config is shared) and those of one
+ * name with other overrides (lm_eval refuses a name twice).
+ * @param open units with the same leaves to do had better share one array: it is cut once
  */
 export function cutBatches(open: readonly OpenLeaf[], rules: BatchRules): Batch[] {
-  const groups = rules.inConfigOrder
-    ? open.map((leaf) => [leaf])
-    : distribute(
-        open.toSorted((a, b) => expectedCost(b.leaf) - expectedCost(a.leaf)),
-        Math.ceil(open.length / maxBatchesPerUnit),
-      );
-  return groups.map((group) => ({
-    id: batchId(group, rules),
-    leaves: group.map(({ leaf }) => leaf.id as LeafId),
+  return groupsOf(open, rules.inConfigOrder).map(({ leaves, digest }) => ({
+    id: sha256(`${rules.unit}\n${rules.generation}\n${digest}`).slice(0, 16) as BatchId,
+    leaves,
   }));
+}
+
+/** The leaves of a batch of any unit. */
+interface Group {
+  readonly leaves: readonly LeafId[];
+  /** Of their fingerprints. */
+  readonly digest: string;
+}
+
+const inConfigOrder = new WeakMap<readonly OpenLeaf[], Group[]>();
+const longestFirst = new WeakMap<readonly OpenLeaf[], Group[]>();
+
+function groupsOf(open: readonly OpenLeaf[], isInConfigOrder: boolean): readonly Group[] {
+  const known = isInConfigOrder ? inConfigOrder : longestFirst;
+  let groups = known.get(open);
+  if (groups === undefined) {
+    groups = group(open, isInConfigOrder).map((members) => ({
+      leaves: members.map(({ leaf }) => leaf.id as LeafId),
+      digest: sha256(members.map(({ fingerprint }) => fingerprint).join("\n")),
+    }));
+    known.set(open, groups);
+  }
+  return groups;
+}
+
+function group(open: readonly OpenLeaf[], isInConfigOrder: boolean): (readonly OpenLeaf[])[] {
+  if (isInConfigOrder) return open.map((leaf) => [leaf]);
+  return distribute(
+    open.toSorted((a, b) => expectedCost(b.leaf) - expectedCost(a.leaf)),
+    Math.ceil(open.length / maxBatchesPerUnit),
+  );
 }
 
 function distribute(ordered: readonly OpenLeaf[], size: number): OpenLeaf[][] {
@@ -77,9 +103,4 @@ export function expectedCost(leaf: Leaf): number {
     default:
       return prompt;
   }
-}
-
-function batchId(group: readonly OpenLeaf[], { unit, generation }: BatchRules): BatchId {
-  const fingerprints = group.map(({ fingerprint }) => fingerprint);
-  return sha256(canonicalJson([unit, generation, fingerprints])).slice(0, 16) as BatchId;
 }

@@ -11,7 +11,10 @@ import type { OpenLeaf } from "./batches.ts";
 
 /** What is still to be published for one unit. */
 export interface OpenWork {
-  /** Leaves without a valid result that are not dead and that no live batch will bring, in the plan's order. */
+  /**
+   * Leaves without a valid result that are not dead and that no live batch will bring, in the plan's order. Units that
+   * have all of their profile's leaves to do share one array.
+   */
   readonly open: readonly OpenLeaf[];
   /** Leaves that have a valid result. */
   readonly nCovered: number;
@@ -30,6 +33,7 @@ export async function findOpenWork(options: OpenWorkOptions): Promise<Map<UnitId
   const { layout, plan, entries, previous } = options;
   const queue =
     previous === undefined ? undefined : await openFsQueue({ layout, epoch: previous.epoch });
+  const allOf = new Map(Object.keys(plan.profiles).map((name) => [name, allLeaves(plan, name)]));
   const work = await mapConcurrently(plan.units, async ({ id, profile }) => {
     const fingerprints = plan.profiles[profile]?.fingerprints ?? {};
     const covered = await readCoverage(plan.output_path, entryOf(entries, id), fingerprints);
@@ -38,21 +42,24 @@ export async function findOpenWork(options: OpenWorkOptions): Promise<Map<UnitId
       queue === undefined || previous === undefined
         ? new Map<LeafId, Fingerprint>()
         : await liveLeaves(queue, previous, id);
-    const open = Object.entries<Fingerprint>(fingerprints).flatMap(
-      ([leafId, fingerprint]): OpenLeaf[] => {
-        const leaf = plan.leaves[leafId as LeafId];
-        if (leaf === undefined) return [];
-        const settled =
-          covered.done.has(leafId as LeafId) ||
-          covered.invalid.has(leafId as LeafId) ||
-          strikes.get(strikeKey(leafId as LeafId, fingerprint))?.isDead === true ||
-          live.get(leafId as LeafId) === fingerprint;
-        return settled ? [] : [{ leaf, fingerprint }];
-      },
-    );
+    const all = allOf.get(profile) ?? [];
+    const isOpen = ({ leaf, fingerprint }: OpenLeaf): boolean =>
+      !covered.done.has(leaf.id as LeafId) &&
+      !covered.invalid.has(leaf.id as LeafId) &&
+      strikes.get(strikeKey(leaf.id as LeafId, fingerprint))?.isDead !== true &&
+      live.get(leaf.id as LeafId) !== fingerprint;
+    const open = all.every(isOpen) ? all : all.filter(isOpen);
     return [id, { open, nCovered: covered.done.size }] as const;
   });
   return new Map(work);
+}
+
+function allLeaves({ profiles, leaves }: Plan, profile: string): OpenLeaf[] {
+  const fingerprints = Object.entries<Fingerprint>(profiles[profile]?.fingerprints ?? {});
+  return fingerprints.flatMap(([id, fingerprint]) => {
+    const leaf = leaves[id as LeafId];
+    return leaf === undefined ? [] : [{ leaf, fingerprint }];
+  });
 }
 
 /** Leaves in batches that are ready or owned, with the fingerprint under which they will be evaluated. */

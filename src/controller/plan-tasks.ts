@@ -92,6 +92,7 @@ async function askHarness(
     harnessDirectory: options.travelling.harnessDirectory,
     env: { ...base, ...(await expandEnvVars(config.env_vars ?? {}, base)) },
     cwd: options.cwd,
+    planOnly: true,
   });
   const planned = await harness.plan({
     suites: config.eval.suites_and_tasks,

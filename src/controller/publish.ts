@@ -33,8 +33,8 @@ export async function publishOpenWork(
     nLeaves += open.length;
     const cut = (generation: number): Batch[] =>
       cutBatches(open, { unit: unit.id, generation, inConfigOrder: plan.in_config_order });
-    const generation = await publishGeneration(queue, unit, cut);
-    nBatches += cut(generation).length;
+    const { generation, batches } = await publishGeneration(queue, unit, cut);
+    nBatches += batches.length;
     return { ...unit, generations: [...unit.generations, generation], n_covered: nCovered };
   });
   return { units, nLeaves, nBatches };
@@ -45,11 +45,11 @@ async function publishGeneration(
   queue: Queue,
   unit: PlannedUnit,
   cut: (generation: number) => Batch[],
-): Promise<number> {
+): Promise<{ generation: number; batches: readonly Batch[] }> {
   for (let generation = (unit.generations.at(-1) ?? -1) + 1; ; generation++) {
     const shard = shardId(unit.id, generation);
     const batches = cut(generation);
-    if (await queue.publish(shard, batches)) return generation;
-    if (isDeepStrictEqual(await queue.batches(shard), batches)) return generation;
+    if (await queue.publish(shard, batches)) return { generation, batches };
+    if (isDeepStrictEqual(await queue.batches(shard), batches)) return { generation, batches };
   }
 }

@@ -24,6 +24,8 @@ export interface HarnessOptions {
   /** The whole environment of the parent. HF_* and the like have to be here: libraries read them when imported. */
   readonly env: NodeJS.ProcessEnv;
   readonly cwd?: string;
+  /** It will be asked for plans alone: it is there in a fifth of the time. */
+  readonly planOnly?: boolean;
   /** Gets what the parent writes to stderr; the children have their own logs. */
   readonly stderr?: (text: string) => void;
   /** From the start to `hello`. Default: 300 s, since importing from a busy network file system takes its time. */
@@ -94,7 +96,12 @@ export async function startHarness(options: HarnessOptions): Promise<Harness> {
     child = await startGroup(
       file,
       // -B: the folder may be shared, read-only, or named after its content.
-      [...args, "-B", join(options.harnessDirectory, "eval_hive_harness", "__main__.py")],
+      [
+        ...args,
+        "-B",
+        join(options.harnessDirectory, "eval_hive_harness", "__main__.py"),
+        ...(options.planOnly === true ? ["--plan"] : []),
+      ],
       {
         env: options.env,
         stdin: "pipe",
