@@ -1,4 +1,4 @@
-import { readdir } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { isMissing, OperatorError } from "../base/errors.ts";
 import { readTextIfThere } from "../base/files.ts";
 import { mapConcurrently } from "../base/map-concurrently.ts";
@@ -51,10 +51,12 @@ export interface RunViewOptions {
 /** Opens a view of a run directory. Nothing is ever written there, and no result file is opened. */
 export function openRunView(layout: RunLayout, options: RunViewOptions = {}): RunView {
   let totals: EventTotals | undefined;
+  const readPlanAgain = whenChanged(layout.plan, () => readPlan(layout));
+  const readManifestAgain = whenChanged(layout.manifest, () => readManifest(layout));
   return {
     look: async () => {
-      const plan = await readPlan(layout);
-      const manifest = await readManifest(layout);
+      const plan = await readPlanAgain();
+      const manifest = await readManifestAgain();
       // An owner's record is there before its first event and after its last.
       const before = await readLiveOwners(layout);
       if (totals === undefined && options.cacheDirectory !== undefined) {
@@ -74,6 +76,20 @@ export function openRunView(layout: RunLayout, options: RunViewOptions = {}): Ru
       };
       return { facts, state: runStateOf(facts), record: recordOf(totals) };
     },
+  };
+}
+
+/** Reads a file that is replaced whole: again only when another one has taken its place. */
+function whenChanged<T>(path: string, read: () => Promise<T>): () => Promise<T> {
+  let known: { readonly mark: string; readonly value: T } | undefined;
+  return async () => {
+    const mark = await stat(path).then(
+      ({ ino, mtimeMs, size }) => `${ino} ${mtimeMs} ${size}`,
+      () => undefined,
+    );
+    if (mark === undefined) return await read();
+    if (known?.mark !== mark) known = { mark, value: await read() };
+    return known.value;
   };
 }
 
