@@ -1,6 +1,6 @@
 import { ExitCode, OperatorError, type OperatorErrorOptions } from "../base/errors.ts";
 import { readTextIfThere, writeFileAtomic } from "../base/files.ts";
-import { stringifyJson } from "../base/json.ts";
+import { parseExactJson, stringifyJson } from "../base/json.ts";
 import type { RunLayout } from "./layout.ts";
 import { Plan } from "./plan.ts";
 
@@ -20,7 +20,7 @@ export async function readPlanIfThere(layout: RunLayout): Promise<Plan | undefin
   if (text === undefined) return undefined;
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseExactJson(text);
   } catch (error) {
     throw new RunDirectoryError(`Cannot read "${layout.plan}": it is not JSON`, { cause: error });
   }

@@ -6,6 +6,9 @@ const unitIdText = z.string() as unknown as z.ZodType<UnitId>;
 const leafIdText = z.string() as unknown as z.ZodType<LeafId>;
 const fingerprintText = z.string() as unknown as z.ZodType<Fingerprint>;
 
+/** Exact beyond 2^53 too. */
+const integer = z.union([z.int(), z.bigint()]);
+
 /** What a job needs to know to evaluate one kind of unit: the config's values, after per-model overrides. */
 export const Profile = z.strictObject({
   /** null: serverless, lm_eval loads the model itself. */
@@ -75,7 +78,7 @@ export const Plan = z.strictObject({
   units: z.array(PlannedUnit),
   /** Checkpoints that the config names and that were not there yet. */
   not_found: z.array(
-    z.strictObject({ model: z.string(), path: z.string(), steps: z.array(z.int()) }),
+    z.strictObject({ model: z.string(), path: z.string(), steps: z.array(integer) }),
   ),
   excluded: z.array(z.string()),
   warnings: z.array(z.string()),

@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { canonicalJson, parsePythonJson, stringifyJson } from "../../src/base/json.ts";
+import {
+  canonicalJson,
+  parseExactJson,
+  parsePythonJson,
+  stringifyJson,
+} from "../../src/base/json.ts";
 
 describe("parsePythonJson", () => {
   test("reads the bare words that Python writes for numbers that are not finite", () => {
@@ -67,4 +72,33 @@ describe("canonicalJson", () => {
       '{"a":true,"b":[1,{"c":"x","d":null}]}',
     );
   });
+});
+
+test("integers beyond 2^53 come back exact from JSON, and all else as JSON.parse has it", () => {
+  assert.deepEqual(
+    parseExactJson(
+      '{"a": [9007199254740993, -9007199254740993, 9007199254740991], "b": "12345678901234567890", "c": 0.12345678901234566, "d": 1e300}',
+    ),
+    {
+      a: [9007199254740993n, -9007199254740993n, 9007199254740991],
+      b: "12345678901234567890",
+      c: 0.12345678901234566,
+      d: 1e300,
+    },
+  );
+  const value = fc.letrec((tie) => ({
+    any: fc.oneof(
+      { maxDepth: 3 },
+      fc.string(),
+      fc.maxSafeInteger(),
+      fc.bigInt().filter((n) => !Number.isSafeInteger(Number(n))),
+      fc.array(tie("any")),
+      fc.dictionary(fc.string(), tie("any"), { noNullPrototype: true }),
+    ),
+  })).any;
+  fc.assert(
+    fc.property(value, (one) => {
+      assert.deepEqual(parseExactJson(stringifyJson(one)), one);
+    }),
+  );
 });
