@@ -21,8 +21,8 @@ const widestLine = 100;
  */
 export function codeFrame(text: string, { start, end }: TextRange): string {
   const { line, column } = positionOf(text, start);
-  const lines = text.split("\n").map((one) => one.replace(/\r$/, "").replaceAll("\t", " "));
-  const shown = lines[line - 1] ?? "";
+  const lines = text.split("\n");
+  const shown = printable(lines[line - 1] ?? "");
   const cut = Math.max(0, Math.min(column - 1, shown.length) - (widestLine - 20));
   const width = Math.max(1, Math.min(end - start, shown.length - column + 1, widestLine));
   const gutter = String(line).length;
@@ -34,7 +34,15 @@ export function codeFrame(text: string, { start, end }: TextRange): string {
   ];
   const previous = lines[line - 2];
   if (previous !== undefined && previous.trim() !== "" && cut === 0) {
-    rows.unshift(row(String(line - 1), previous.slice(0, widestLine)));
+    rows.unshift(row(String(line - 1), printable(previous).slice(0, widestLine)));
   }
   return rows.join("\n");
+}
+
+/** As many characters, none of which moves a terminal's cursor. */
+function printable(line: string): string {
+  return line
+    .replace(/\r$/, "")
+    .replaceAll("\t", " ")
+    .replace(/\p{Cc}/gu, "\ufffd");
 }

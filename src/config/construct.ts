@@ -67,6 +67,7 @@ class Builder {
     if (isAlias(node)) return this.#alias(node);
     if (isScalar(node)) return this.#scalar(node);
     if (this.#done.has(node)) return this.#done.get(node);
+    this.#refuseTag(node);
     this.#open.add(node);
     const value = isMap(node) ? this.#map(node) : isSeq(node) ? this.#list(node) : null;
     this.#open.delete(node);
@@ -89,7 +90,9 @@ class Builder {
       return null;
     }
     if (this.#open.has(target)) {
-      this.#mistake(alias, `anchor "${alias.source}" contains itself`);
+      this.#mistake(alias, `anchor "${alias.source}" contains itself`, {
+        hint: "An alias (*name) stands outside of what its anchor (&name) marks.",
+      });
       return null;
     }
     return this.node(target);
@@ -98,17 +101,25 @@ class Builder {
   #scalar(scalar: Scalar): unknown {
     const text = String(scalar.value ?? "");
     const tag = scalar.tag?.startsWith(tagPrefix) ? scalar.tag.slice(tagPrefix.length) : scalar.tag;
-    if (tag === undefined) return scalar.type === "PLAIN" ? parsePlainScalar(text) : text;
-    if (tag === "str" || tag === "!") return text;
+    if (tag === undefined || tag === "!") {
+      return scalar.type === "PLAIN" ? parsePlainScalar(text) : text;
+    }
+    if (tag === "str") return text;
     const value = parsePlainScalar(text);
     if (tag === "float" && typeof value === "bigint") return Number(value);
     const tagged = { int: "bigint", float: "number", bool: "boolean", null: "object" }[tag];
-    if (tagged === undefined) {
-      this.#mistake(scalar, `tag "!!${tag}" is not supported`, { hint: "Leave the tag out." });
-    } else if (typeof value !== tagged) {
+    if (tagged === undefined) this.#refuseTag(scalar);
+    else if (typeof value !== tagged) {
       this.#mistake(scalar, `"${text}" is no value for the tag "!!${tag}"`);
     }
     return value;
+  }
+
+  #refuseTag(node: Node): void {
+    const tag = isAlias(node) ? undefined : node.tag;
+    if (tag === undefined || ["!", `${tagPrefix}map`, `${tagPrefix}seq`].includes(tag)) return;
+    const shown = tag.startsWith(tagPrefix) ? `!!${tag.slice(tagPrefix.length)}` : tag;
+    this.#mistake(node, `tag "${shown}" is not supported`, { hint: "Leave the tag out." });
   }
 
   #list(list: YAMLSeq): unknown[] {
@@ -127,7 +138,13 @@ class Builder {
     const entries = new Map<string, unknown>();
     const members = new Map<string, MemberNodes>();
     const pairs = map.items as Pair<Node, Node | null>[];
-    for (const pair of pairs.filter(isMerge)) this.#merge(pair, entries, members);
+    const [merge, again] = pairs.filter(isMerge);
+    if (merge !== undefined) this.#merge(merge, entries, members);
+    if (again !== undefined) {
+      const hint =
+        "Merge several maps with one: <<: [*first, *second]; the first that has a key wins.";
+      this.#mistake(again.key, 'duplicate key "<<"', { hint });
+    }
     const own = new Map<string, Node>();
     for (const pair of pairs) {
       if (isMerge(pair)) continue;
@@ -154,8 +171,10 @@ class Builder {
     const text = isScalar(key) ? String(key.value ?? "") : undefined;
     const value = this.node(key);
     if (typeof value === "string") return value;
-    if (text === undefined && !isAlias(key)) this.#mistake(key, "a key must be text");
-    else {
+    if (text === undefined && !isAlias(key)) {
+      const hint = 'Text that begins with "{" or "[" needs quotes.';
+      this.#mistake(key, `a key must be text, not ${kindOf(value)}`, { hint });
+    } else {
       this.#mistake(key, `key ${text ?? String(value)} is ${kindOf(value)}, not text`, {
         hint: `Put it in quotes: "${text ?? String(value)}".`,
       });
@@ -174,7 +193,9 @@ class Builder {
     for (const map of maps as unknown[]) {
       if (!isRecord(map)) {
         if (this.mistakes.length === 0)
-          this.#mistake(pair.key, `"<<" merges maps, not ${kindOf(map)}`);
+          this.#mistake(pair.key, `"<<" merges maps, not ${kindOf(map)}`, {
+            hint: "Write <<: *anchor, or <<: [*first, *second].",
+          });
         continue;
       }
       for (const [name, member] of Object.entries(map)) {

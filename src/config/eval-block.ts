@@ -1,18 +1,18 @@
 import { z } from "zod";
 import { integer, lmEvalArguments, name } from "./fields.ts";
 
-const reservedArguments = {
-  output_path: "the key output_path at the top",
-  model_args: "eval.model_args",
-  tasks: "eval.suites_and_tasks",
-  include_path: "eval.eval_suite_path",
-};
+const reservedArguments = new Map([
+  ["output_path", "the key output_path at the top of the file"],
+  ["model_args", "eval.model_args"],
+  ["tasks", "eval.suites_and_tasks"],
+  ["include_path", "eval.eval_suite_path"],
+]);
 
 /** The parts of `eval` that a profile may override. */
 export const evaluationFields = {
   model_args: lmEvalArguments(
     "lm_eval's --model_args; ${EH_MODEL_PATH} and ${EH_PORT} are filled in.",
-    {},
+    new Map(),
   ).default({}),
   lm_eval_args: lmEvalArguments(
     "More flags of `lm_eval run`: true is a bare flag, false and null leave it out.",

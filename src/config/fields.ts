@@ -20,35 +20,35 @@ export function oneLine(description: string) {
 }
 
 /** An integer of at least `minimum`, as the original reads numbers (quantities.ts), up to 2^53. */
-export function integer(minimum: number | undefined, description: string) {
+export function integer(minimum: number, description: string) {
+  return largeInteger(minimum, description).transform((value, context): number => {
+    if (typeof value === "number") return value;
+    context.addIssue({ code: "custom", message: "must be a whole number below 2^53" });
+    return z.NEVER;
+  });
+}
+
+/** As `integer`, but exact beyond 2^53 too. */
+export function largeInteger(minimum: number | undefined, description: string) {
+  const form = minimum === undefined ? "" : ` of at least ${minimum}`;
   return z
     .unknown()
-    .transform((value, context): number => {
+    .transform((value, context): Integer => {
       const parsed = parseIntegerValue(value);
-      if (typeof parsed === "number" && parsed >= (minimum ?? parsed)) return parsed;
-      context.addIssue({ code: "custom", message: integerForm(minimum) });
+      if (parsed !== undefined && parsed >= (minimum ?? parsed)) return parsed;
+      const params = { hint: withoutExponent(value) };
+      context.addIssue({ code: "custom", message: `must be a whole number${form}`, params });
       return z.NEVER;
     })
     .meta({ type: "integer", ...(minimum === undefined ? {} : { minimum }), description });
 }
 
-/** As `integer`, but exact beyond 2^53 too. */
-export function largeInteger(minimum: number, description: string) {
-  return z
-    .unknown()
-    .transform((value, context): Integer => {
-      const parsed = parseIntegerValue(value);
-      if (parsed !== undefined && parsed >= minimum) return parsed;
-      context.addIssue({ code: "custom", message: integerForm(minimum) });
-      return z.NEVER;
-    })
-    .meta({ type: "integer", minimum, description });
-}
-
-function integerForm(minimum: number | undefined): string {
-  return minimum === undefined
-    ? "must be a whole number"
-    : `must be a whole number of at least ${minimum}`;
+/** `1e6` and `1.5e12` are text in YAML 1.1. */
+function withoutExponent(value: unknown): string | undefined {
+  if (typeof value !== "string" || !/^[-+]?[0-9.]+e[0-9]+$/i.test(value)) return undefined;
+  const number = Number(value);
+  if (!Number.isSafeInteger(number)) return undefined;
+  return `YAML 1.1 reads an exponent without a sign as text: write ${number}.`;
 }
 
 const tokensForms =
@@ -61,7 +61,8 @@ export function tokens(description: string) {
     .transform((value, context): Integer => {
       const parsed = parseTokens(value);
       if (parsed !== undefined && parsed >= 0) return parsed;
-      context.addIssue({ code: "custom", message: tokensForms });
+      const params = { hint: withoutExponent(value) };
+      context.addIssue({ code: "custom", message: tokensForms, params });
       return z.NEVER;
     })
     .meta({ type: ["integer", "number", "string"], description });
@@ -81,25 +82,40 @@ export type ArgumentValue =
  * A map of arguments for lm_eval. A whole float at the top, which JSON could not tell from an integer, becomes its text
  * (`1.0`): lm_eval reads text that looks like a number as that number.
  */
-export function lmEvalArguments(description: string, reserved: Readonly<Record<string, string>>) {
+export function lmEvalArguments(description: string, reserved: ReadonlyMap<string, string>) {
   return z
-    .record(z.string(), z.unknown())
-    .transform((values, context) => {
-      const entries = Object.entries(values).map(([key, value]) => {
-        const better = reserved[key.replace(/^-+/, "").replaceAll("-", "_")];
-        if (better !== undefined) {
-          context.addIssue({
-            code: "custom",
-            path: [key],
-            message: "is set by eval-hive",
-            params: { hint: `Use ${better}.`, at: "key" },
-          });
-        }
-        return [key, typeof value === "number" ? floatText(value) : argumentValue(value)] as const;
-      });
+    .record(
+      keyName((key) => {
+        const better = reserved.get(key.replace(/^-+/, "").replaceAll("-", "_"));
+        if (better === undefined) return undefined;
+        return { message: "is set by eval-hive", hint: `Use ${better}.` };
+      }),
+      z.unknown(),
+    )
+    .transform((values) => {
+      const entries = Object.entries(values).map(
+        ([key, value]) =>
+          [key, typeof value === "number" ? floatText(value) : argumentValue(value)] as const,
+      );
       return Object.fromEntries(entries);
     })
     .meta({ type: "object", description });
+}
+
+/** What is wrong with a name, and the way out. */
+export interface NameProblem {
+  readonly message: string;
+  readonly hint: string;
+}
+
+/** A key of a map whose keys are the user's. */
+export function keyName(problemOf: (key: string) => NameProblem | undefined) {
+  return z.string().superRefine((key, context) => {
+    const problem = problemOf(key);
+    if (problem === undefined) return;
+    const { message, hint } = problem;
+    context.addIssue({ code: "custom", message, params: { hint } });
+  });
 }
 
 function floatText(value: number): ArgumentValue {

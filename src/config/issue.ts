@@ -23,7 +23,7 @@ export interface Issue {
   readonly hint?: string;
   /** The right spelling, where one is near: what `hint` quotes. */
   readonly suggestion?: string;
-  /** The line with a caret below it, and the line before. */
+  /** The line with a caret below it, and the line before; empty when it is about the file as a whole. */
   readonly frame: string;
 }
 
@@ -35,6 +35,8 @@ export interface Finding {
   readonly message: string;
   readonly hint?: string;
   readonly suggestion?: string;
+  /** The key whose absence is the mistake: a misspelling of it beside explains it, and is then all that is told. */
+  readonly needs?: KeyPath;
 }
 
 /** Thrown when a config can't be used: all that is wrong with it, in the order of the file. */
@@ -56,11 +58,6 @@ export function renderIssue({ file, line, column, message, frame, hint }: Issue)
   return [place, frame, ...(hint === undefined ? [] : [`  ${hint}`])]
     .filter((part) => part !== "")
     .join("\n");
-}
-
-/** In one line, for lists of warnings: `line 12: message`. */
-export function renderBriefly({ line, message }: Issue): string {
-  return `line ${line}: ${message}`;
 }
 
 /** `models.tiny.steps.0` */

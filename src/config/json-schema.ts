@@ -10,8 +10,9 @@ export function configJsonSchema(): JsonSchema {
     target: "draft-7",
     unrepresentable: "any",
     override: ({ jsonSchema }) => {
-      // Notes and anchors are free in every block.
-      if (jsonSchema.properties !== undefined) jsonSchema.patternProperties = { "^x-": {} };
+      delete jsonSchema.propertyNames;
+      // Notes and anchors are free in every map.
+      if (jsonSchema.type === "object") jsonSchema.patternProperties = { "^x-": {} };
     },
   });
   return { $schema: schema.$schema, title: "eval-hive config", ...schema };

@@ -1,8 +1,9 @@
-import { readFile } from "node:fs/promises";
-import { errnoAdvice, isMissing, messageOf, UsageError } from "../base/errors.ts";
+import { access, readFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { errnoAdvice, errnoName, isMissing, messageOf, UsageError } from "../base/errors.ts";
 import { sha256 } from "../base/json.ts";
 import { isRecord } from "./construct.ts";
-import { ConfigError, type Issue } from "./issue.ts";
+import { ConfigError, dotted, type Finding, type Issue } from "./issue.ts";
 import { checkRules } from "./rules.ts";
 import { Config } from "./schema.ts";
 import { describeIssue } from "./schema-issues.ts";
@@ -12,7 +13,7 @@ import { findWarnings } from "./warnings.ts";
 
 export interface LoadedConfig {
   readonly config: Config;
-  /** As it was given. */
+  /** Absolute. */
   readonly path: string;
   /** Byte for byte what the run directory keeps. */
   readonly text: string;
@@ -24,31 +25,43 @@ export interface LoadedConfig {
 
 /**
  * Reads and checks a config.
- * @param options `text`: the file's content, where it has been read already.
+ * @param file as the user gave it: mistakes name it so. @param baseDirectory absolute: where a relative one starts.
  * @throws {ConfigError} with every mistake of the file.
  * @throws {UsageError} when the file can't be read.
  */
-export async function loadConfig(
-  path: string,
-  options: { readonly text?: string } = {},
-): Promise<LoadedConfig> {
-  return parseConfig(path, options.text ?? (await readConfig(path)));
+export async function loadConfig(file: string, baseDirectory: string): Promise<LoadedConfig> {
+  const path = resolve(baseDirectory, file);
+  return { ...parseConfig(file, await readConfig(file, path)), path };
 }
 
 /** As loadConfig, without the disk. @throws {ConfigError} */
-export function parseConfig(path: string, text: string): LoadedConfig {
-  const source = parseYaml(path, text);
-  if (source.value === undefined) throw new ConfigError(path, source.mistakes);
+export function parseConfig(file: string, text: string): LoadedConfig {
+  const source = parseYaml(file, text);
+  if (source.value === undefined) throw new ConfigError(file, source.mistakes);
   const value = withoutNotes(source.value, Config);
   const parsed = Config.safeParse(value);
-  const findings = [
+  const findings = withoutConsequences([
     ...(parsed.error?.issues ?? []).flatMap((issue) => describeIssue(issue, source)),
     ...(isRecord(value) ? checkRules(value) : []),
-  ];
-  const issues = [...source.mistakes, ...findings.map(source.locate)];
-  if (!parsed.success || issues.length > 0) throw new ConfigError(path, inFileOrder(issues));
+  ]);
+  const mistaken = new Set(source.mistakes.map(({ line, column }) => `${line}:${column}`));
+  const found = findings
+    .map(source.locate)
+    .filter(({ line, column }) => !mistaken.has(`${line}:${column}`));
+  const issues = [...source.mistakes, ...found];
+  if (!parsed.success || issues.length > 0) throw new ConfigError(file, inFileOrder(issues));
   const warnings = inFileOrder(findWarnings(parsed.data).map(source.locate));
-  return { config: parsed.data, path, text, sha256: sha256(text), warnings, source };
+  return { config: parsed.data, path: file, text, sha256: sha256(text), warnings, source };
+}
+
+/** A key that is missing because it is misspelled is one mistake, not two. */
+function withoutConsequences(findings: readonly Finding[]): Finding[] {
+  const meant = new Set(
+    findings.flatMap(({ path, at, suggestion }) =>
+      at === "key" && suggestion !== undefined ? [dotted([...path.slice(0, -1), suggestion])] : [],
+    ),
+  );
+  return findings.filter(({ needs }) => needs === undefined || !meant.has(dotted(needs)));
 }
 
 /** Several entries may share a mistake through an anchor: it is told once. */
@@ -59,15 +72,30 @@ export function inFileOrder(issues: readonly Issue[]): Issue[] {
   return [...seen.values()].sort((a, b) => a.line - b.line || a.column - b.column);
 }
 
-async function readConfig(path: string): Promise<string> {
+/** The text with its byte order mark, if it has one: the run directory keeps the file byte for byte. */
+async function readConfig(file: string, path: string): Promise<string> {
+  const refuse = (why: string, hint?: string): UsageError =>
+    new UsageError(
+      "config.unreadable",
+      `Cannot read config "${file}": ${why}`,
+      hint ? { hint } : {},
+    );
+  let bytes: Uint8Array;
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
+    bytes = await readFile(path);
   } catch (error) {
-    const why = isMissing(error)
-      ? "there is no such file"
-      : (errnoAdvice(error) ?? messageOf(error));
-    throw new UsageError("config.unreadable", `Cannot read config "${path}": ${why}`, {
-      cause: error,
-    });
+    if (isMissing(error)) throw refuse("there is no such file");
+    if (errnoName(error) !== "EISDIR") throw refuse(errnoAdvice(error) ?? messageOf(error));
+    const frozen = join(file, "eh_config.yaml");
+    const isRun = await access(join(path, "eh_config.yaml")).then(
+      () => true,
+      () => false,
+    );
+    throw refuse("it is a directory", isRun ? `Did you mean "${frozen}"?` : undefined);
+  }
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw refuse("it is not UTF-8 text", `Convert it, e.g. iconv -f latin1 -t utf-8 ${file}`);
   }
 }

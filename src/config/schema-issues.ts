@@ -2,8 +2,9 @@ import type { z } from "zod";
 import { isRecord, kindOf } from "./construct.ts";
 import type { Finding, KeyPath } from "./issue.ts";
 import { nearestName } from "./nearest.ts";
+import { parsePlainScalar } from "./plain-scalar.ts";
 import { Config } from "./schema.ts";
-import { knownKeys } from "./schema-walk.ts";
+import { descriptionAt, knownKeys } from "./schema-walk.ts";
 import type { YamlSource } from "./source.ts";
 
 type SchemaIssue = z.core.$ZodIssue;
@@ -18,10 +19,8 @@ export function describeIssue(issue: SchemaIssue, source: YamlSource): Finding[]
       return mostTelling(issue.errors)
         .map((inner) => ({ ...inner, path: [...path, ...inner.path] }) as SchemaIssue)
         .flatMap((inner) => describeIssue(inner, source));
-    case "invalid_key": {
-      const message = issue.issues[0]?.message ?? "is no valid name";
-      return [{ path, at: "key", message: `${nameOf(path)} ${message}` }];
-    }
+    case "invalid_key":
+      return [describeKey(issue.issues[0], path)];
     default:
       return [describeValue(issue, path, source)];
   }
@@ -60,77 +59,117 @@ function homes(path: KeyPath): KeyPath[] {
   return [...own, [], ["eval"], ["queue"]];
 }
 
+function describeKey(issue: SchemaIssue | undefined, path: KeyPath): Finding {
+  const message = issue?.message ?? "is no valid name";
+  return { path, at: "key", message: `${nameOf(path)} ${message}`, ...hintOf(issue) };
+}
+
 function describeValue(issue: SchemaIssue, path: KeyPath, source: YamlSource): Finding {
   const value = valueAt(source.value, path);
-  const params = "params" in issue ? issue.params : undefined;
-  if (value === undefined && params?.rule !== true) {
-    return path.length === 0
-      ? { path, message: "the file is empty" }
-      : { path, at: "key", message: `${nameOf(path)} is missing` };
+  if (value == null && path.length === 0) {
+    const hint = "Start from examples/demo/eh_config.yaml, or from the example in docs/config.md.";
+    return { path, message: "the file is empty", hint };
   }
+  if (value === undefined) return describeMissing(path);
   const written = source.written(path);
-  const at = params?.at === "key" ? "key" : "value";
-  const hint = typeof params?.hint === "string" ? { hint: params.hint } : {};
+  const meaning = descriptionAt(Config, path);
   const say = (message: string, more: Partial<Finding> = {}): Finding => ({
     path,
-    at,
     message: `${nameOf(path)} ${message}`,
-    ...hint,
+    ...(meaning === undefined ? {} : { hint: meaning }),
     ...more,
   });
-  if (path.at(-1) === "time_limit" && typeof value === "bigint")
-    return describeTime(say, value, written);
+  if (path.at(-1) === "time_limit" && typeof value === "bigint") {
+    return say(...describeTime(value, written));
+  }
   switch (issue.code) {
     case "invalid_type":
-      if (issue.expected === "string" && written !== undefined && value !== null) {
-        return say(`must be text, not ${kindOf(value)}`, {
-          hint: `Put it in quotes: ${JSON.stringify(written)}.`,
-        });
-      }
-      return say(`must be ${expectedName(issue.expected)}, not ${shown(value, written)}`);
+      return say(...describeType(issue.expected, value, written, source.isBracketed(path)));
     case "invalid_value": {
       const values = issue.values.map(String);
       const suggestion = nearestName(written ?? "", values);
-      return say(`must be one of ${values.join(", ")}, not ${shown(value, written)}`, {
-        ...(suggestion === undefined ? {} : { hint: `Did you mean "${suggestion}"?`, suggestion }),
-      });
+      const near =
+        suggestion === undefined ? {} : { hint: `Did you mean "${suggestion}"?`, suggestion };
+      return say(`must be one of ${values.join(", ")}${butIs(value, written)}`, near);
+    }
+    default: {
+      const { message } = issue;
+      const tellsValue = message.startsWith("must be ");
+      return say(tellsValue ? `${message}${butIs(value, written)}` : message, hintOf(issue));
+    }
+  }
+}
+
+function describeMissing(path: KeyPath): Finding {
+  const parent = path.length === 1 ? "" : ` in ${path.slice(0, -1).join(".")}`;
+  const meaning = descriptionAt(Config, path);
+  return {
+    path,
+    at: "key",
+    message: `${nameOf(path)} is missing${parent}`,
+    hint: `${meaning === undefined ? "" : `${meaning} `}Add "${String(path.at(-1))}: ...".`,
+    needs: path,
+  };
+}
+
+type Words = readonly [message: string, more?: Partial<Finding>];
+
+function describeType(
+  expected: string,
+  value: unknown,
+  written: string | undefined,
+  isBracketed: boolean,
+): Words {
+  const isScalar = written !== undefined && value !== null;
+  switch (expected) {
+    case "string":
+      if (!isScalar) {
+        const hint = isBracketed ? { hint: 'Text that begins with "{" or "[" needs quotes.' } : {};
+        return [`must be text${butIs(value, written)}`, hint];
+      }
+      return [
+        `must be text, not ${kindOf(value)}`,
+        { hint: `Put it in quotes: ${JSON.stringify(written)}.` },
+      ];
+    case "array":
+      if (!isScalar) return [`must be a list${butIs(value, written)}`];
+      return [
+        `must be a list${butIs(value, written)}`,
+        { hint: `Write [${written}], or one line "- ${written}" below it.` },
+      ];
+    case "object":
+    case "record":
+      if (!Array.isArray(value)) return [`must be a map${butIs(value, written)}`];
+      return ["must be a map, not a list", { hint: 'Write "NAME: ..." instead of "- ...".' }];
+    case "boolean": {
+      const quoted = typeof value === "string" && typeof parsePlainScalar(value) === "boolean";
+      const hint = quoted ? { hint: `Without quotes: ${value}.` } : {};
+      return [`must be true or false${butIs(value, written)}`, hint];
     }
     default:
-      return say(
-        issue.message.startsWith("must be ") && params?.rule !== true
-          ? `${issue.message}, not ${shown(value, written)}`
-          : issue.message,
-      );
+      return [`must be ${expected}${butIs(value, written)}`];
   }
 }
 
-function describeTime(
-  say: (message: string, more?: Partial<Finding>) => Finding,
-  value: bigint,
-  written: string | undefined,
-): Finding {
-  if (written?.includes(":") !== true) {
-    return say("must be text, not a number", { hint: `Put it in quotes: "${written ?? value}".` });
-  }
-  return say(`became the number ${value}, since YAML 1.1 reads ${written} as base 60`, {
-    hint: `Put it in quotes: "${written}".`,
-  });
+function describeTime(value: bigint, written: string | undefined): Words {
+  const hint = `Put it in quotes: "${written ?? value}".`;
+  if (written?.includes(":") !== true) return ["must be text, not a number", { hint }];
+  return [
+    `became the number ${value}, since YAML 1.1 reads ${written} as a number to the base 60`,
+    { hint },
+  ];
 }
 
-function expectedName(expected: string): string {
-  const names: Readonly<Record<string, string>> = {
-    string: "text",
-    object: "a map",
-    record: "a map",
-    array: "a list",
-    boolean: "true or false",
-  };
-  return names[expected] ?? expected;
+function hintOf(issue: SchemaIssue | undefined): { hint?: string } {
+  const params = issue !== undefined && "params" in issue ? issue.params : undefined;
+  return typeof params?.hint === "string" ? { hint: params.hint } : {};
 }
 
-function shown(value: unknown, written: string | undefined): string {
-  if (value === null || written === undefined) return kindOf(value);
-  return typeof value === "string" ? JSON.stringify(written) : written;
+/** The second half of "must be ...". */
+function butIs(value: unknown, written: string | undefined): string {
+  if (value === null) return ", but is empty";
+  if (written === undefined) return `, not ${kindOf(value)}`;
+  return `, not ${typeof value === "string" ? JSON.stringify(written) : written}`;
 }
 
 function nameOf(path: KeyPath): string {

@@ -2,16 +2,19 @@ import { z } from "zod";
 import { isRecord } from "./construct.ts";
 import type { KeyPath } from "./issue.ts";
 
-/** The object, record or list schema inside defaults, nullables, optionals and transforms. */
-function bare(schema: z.ZodType): z.ZodType {
-  let inner = schema;
-  for (;;) {
-    if (inner instanceof z.ZodDefault || inner instanceof z.ZodNullable) {
-      inner = inner.unwrap() as z.ZodType;
-    } else if (inner instanceof z.ZodOptional) inner = inner.unwrap() as z.ZodType;
-    else if (inner instanceof z.ZodPipe) inner = inner.in as z.ZodType;
-    else return inner;
+/** One layer less: what is inside a default, nullable, optional or transform; undefined when it is none. */
+function unwrapped(schema: z.ZodType): z.ZodType | undefined {
+  if (schema instanceof z.ZodDefault || schema instanceof z.ZodNullable) {
+    return schema.unwrap() as z.ZodType;
   }
+  if (schema instanceof z.ZodOptional) return schema.unwrap() as z.ZodType;
+  return schema instanceof z.ZodPipe ? (schema.in as z.ZodType) : undefined;
+}
+
+/** The object, record or list schema inside all of these. */
+function bare(schema: z.ZodType): z.ZodType {
+  const inner = unwrapped(schema);
+  return inner === undefined ? schema : bare(inner);
 }
 
 function member(schema: z.ZodType, key: string | number): z.ZodType | undefined {
@@ -30,9 +33,27 @@ export function knownKeys(schema: z.ZodType, path: KeyPath): string[] {
   return block instanceof z.ZodObject ? Object.keys(block.shape) : [];
 }
 
+/** What the key at `path` means, or what it is in. */
+export function descriptionAt(schema: z.ZodType, path: KeyPath): string | undefined {
+  let at: z.ZodType | undefined = schema;
+  let meaning: string | undefined;
+  for (const key of path) {
+    at = at === undefined ? undefined : member(at, key);
+    meaning = (at === undefined ? undefined : describedBy(at)) ?? meaning;
+  }
+  return meaning;
+}
+
+/** The outermost description: that of a field before that of the form that its value has. */
+function describedBy(schema: z.ZodType): string | undefined {
+  if (schema.description !== undefined && schema.description !== "") return schema.description;
+  const inner = unwrapped(schema);
+  return inner === undefined ? undefined : describedBy(inner);
+}
+
 /**
- * The value without its notes: `x-*` keys of blocks, and those of maps of blocks (`models`) that are no entries of their
- * own. In maps of the user's own names (`env_vars`, `model_args` …) such a key is a name like any other.
+ * The value without its notes: the keys `x-*` of every map that the config defines. Below `models`, one that is a whole
+ * entry stays: it may be the name of a model.
  */
 export function withoutNotes(value: unknown, schema: z.ZodType): unknown {
   const block = bare(schema);
@@ -44,7 +65,7 @@ export function withoutNotes(value: unknown, schema: z.ZodType): unknown {
       return key.startsWith("x-") ? undefined : one;
     });
   }
-  if (block instanceof z.ZodRecord && bare(block.valueType as z.ZodType) instanceof z.ZodObject) {
+  if (block instanceof z.ZodRecord) {
     const entry = block.valueType as z.ZodType;
     return mapEntries(value, (key, one) =>
       key.startsWith("x-") && !isWhole(one, entry) ? undefined : withoutNotes(one, entry),

@@ -1,31 +1,18 @@
 import { z } from "zod";
 import { parseCommandWords } from "./command-words.ts";
-import { isRecord } from "./construct.ts";
 import { EvalBlock } from "./eval-block.ts";
 import { integer, name } from "./fields.ts";
 import { ModelEntry } from "./model-block.ts";
 import { serverFields } from "./server-block.ts";
 import { environmentFields, jobName, slurmFields } from "./slurm-block.ts";
 
-/** Looked at although a member is wrong: all mistakes are told at once. */
-const always = {
-  when: ({ value }: { value: unknown }) => isRecord(value),
-  params: { rule: true },
-};
-
-const QueueBlock = z
-  .strictObject({
-    kind: z
-      .enum(["filesystem", "nats", "auto"])
-      .describe("Where work waits: the run directory, or a NATS server.")
-      .default("filesystem"),
-    url: name("Of the NATS server, e.g. nats://login1:4222.").nullable().default(null),
-  })
-  .refine(({ kind, url }) => kind !== "nats" || url != null, {
-    ...always,
-    path: ["url"],
-    error: 'is missing: kind "nats" needs it',
-  });
+const QueueBlock = z.strictObject({
+  kind: z
+    .enum(["filesystem", "nats", "auto"])
+    .describe("Where work waits: the run directory, or a NATS server.")
+    .default("filesystem"),
+  url: name("Of the NATS server, e.g. nats://login1:4222.").nullable().default(null),
+});
 
 const harnessCommand = z
   .union([z.string(), z.array(z.string())])
@@ -47,49 +34,46 @@ const offline = z
   .transform((mode) => (typeof mode === "boolean" ? (mode ? "always" : "never") : mode))
   .describe("Keep the Hugging Face libraries off the network; auto: in Slurm jobs only.");
 
-/** The YAML file, as it is after defaults. Keys are spelled as in YAML. */
-export const Config = z
-  .strictObject({
-    job_name: jobName,
-    ...slurmFields,
-    ...environmentFields,
-    ...serverFields,
-    task_batch_size: integer(1, "Leaves per batch; null: suites one after another, leaf by leaf.")
-      .nullable()
-      .default(8),
-    eval: EvalBlock.describe("What is evaluated, and how lm_eval is called."),
-    output_path: name("Folder of the results."),
-    request_cache_dir: name("Folder of lm_eval's request cache; null: no cache.")
-      .nullable()
-      .default(null),
-    prepare_tokenizer: name("Tokenizer that prepare uses; null: the model's.")
-      .nullable()
-      .default(null),
-    hf_result_repo: name("Data set repository on the Hugging Face Hub that keeps scores.parquet.")
-      .nullable()
-      .default(null),
-    harness_command: harnessCommand.nullable().default(null),
-    harness_engine: z
-      .enum(["fast", "plain"])
-      .describe("fast: requests are prepared in batches; plain: by lm_eval's own code.")
-      .default("fast"),
-    offline: offline.default("auto"),
-    legacy: z
-      .enum(["check", "trust", "ignore"])
-      .describe("Results of other tools: count if nothing contradicts the plan, by name, or not.")
-      .default("check"),
-    queue: QueueBlock.describe("How work is handed out.").default({
-      kind: "filesystem",
-      url: null,
-    }),
-    models: z
-      .record(z.string().min(1, "must not be empty"), ModelEntry)
-      .refine((models) => Object.keys(models).length > 0, "must not be empty")
-      .describe("What is evaluated: models and series of checkpoints."),
-  })
-  .refine((config) => (config.pixi_manifest == null) === (config.pixi_env == null), {
-    ...always,
-    path: ["pixi_env"],
-    error: "and pixi_manifest belong together: give both or none",
-  });
+/** The YAML file, as it is after defaults. Keys are spelled as in YAML; how they go together is in rules.ts. */
+export const Config = z.strictObject({
+  job_name: jobName,
+  ...slurmFields,
+  ...environmentFields,
+  ...serverFields,
+  task_batch_size: integer(1, "Leaves per batch; null: suites one after another, leaf by leaf.")
+    .nullable()
+    .default(8),
+  eval: EvalBlock.describe("What is evaluated, and how lm_eval is called."),
+  output_path: name("Folder of the results."),
+  request_cache_dir: name("Folder of lm_eval's request cache; null: no cache.")
+    .nullable()
+    .default(null),
+  prepare_tokenizer: name("Tokenizer that prepare uses; null: the model's.")
+    .nullable()
+    .default(null),
+  hf_result_repo: name("Data set repository on the Hugging Face Hub that keeps scores.parquet.")
+    .nullable()
+    .default(null),
+  harness_command: harnessCommand.nullable().default(null),
+  harness_engine: z
+    .enum(["fast", "plain"])
+    .describe("fast: requests are prepared in batches; plain: by lm_eval's own code.")
+    .default("fast"),
+  offline: offline.default("auto"),
+  legacy: z
+    .enum(["check", "trust", "ignore"])
+    .describe("Results of other tools: count if nothing contradicts the plan, by name, or not.")
+    .default("check"),
+  queue: QueueBlock.describe("How work is handed out.").default({
+    kind: "filesystem",
+    url: null,
+  }),
+  models: z
+    .record(
+      z.string().min(1, "must not be empty"),
+      ModelEntry.describe("A model, or the checkpoints of one: path, display_name and more."),
+    )
+    .refine((models) => Object.keys(models).length > 0, "must not be empty")
+    .describe("What is evaluated: models and series of checkpoints."),
+});
 export type Config = z.output<typeof Config>;

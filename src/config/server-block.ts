@@ -1,11 +1,18 @@
 import { z } from "zod";
-import { integer } from "./fields.ts";
+import { integer, keyName, type NameProblem } from "./fields.ts";
 
-const environmentName = /^[A-Za-z_][A-Za-z0-9_]*$/;
+const environmentVariables = z.record(
+  keyName((key) => problemOf(key, "an environment variable")),
+  z.string(),
+);
 
-const variables = z
-  .record(z.string().regex(environmentName, "is no name for an environment variable"), z.string())
-  .meta({ propertyNames: undefined });
+function problemOf(key: string, what: string): NameProblem | undefined {
+  if (/^[A-Za-z_][A-Za-z0-9_]*$/.test(key)) return undefined;
+  return {
+    message: `is no name for ${what}`,
+    hint: "Letters, digits and underscores, and no digit at the start.",
+  };
+}
 
 /** `\` and the whitespace after it, which folded YAML leaves of a continued line, is one blank. */
 const serverCommand = z
@@ -32,7 +39,7 @@ export const serverFields = {
   ).default(1),
   units_per_job: integer(1, "Units that the servers of one job serve side by side.").default(1),
   parallel_tasks: integer(1, "Batches evaluated at a time in a job.").default(1),
-  env_vars: variables
+  env_vars: environmentVariables
     .describe(
       "Environment variables of server and lm_eval, expanded by bash; servers also see ${EH_SERVER_ID}.",
     )
@@ -56,10 +63,11 @@ export const serverFields = {
 /** `vars` of a model entry: what fills `${NAME}` in its settings. */
 export const profileVariables = z
   .record(
-    z
-      .string()
-      .regex(environmentName, "is no name for a variable")
-      .regex(/^(?!EH_)/, "must not start with EH_: those are set in the job"),
+    keyName((key) =>
+      key.startsWith("EH_")
+        ? { message: "is set in the job", hint: "Choose a name that does not start with EH_." }
+        : problemOf(key, "a variable"),
+    ),
     z
       .unknown()
       .transform((value, context): string => {

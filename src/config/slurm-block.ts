@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { integer, name, oneLine } from "./fields.ts";
+import { integer, keyName, type NameProblem, name, oneLine } from "./fields.ts";
 import { parseTimeLimit, timeLimitForms } from "./time-limit.ts";
 
 /** sbatch options that eval-hive sets itself, and the key to use instead (undefined: none). */
@@ -35,40 +35,27 @@ const reservedOptions: Readonly<Record<string, string | undefined>> = {
   ),
 };
 
-const sbatchArguments = z
-  .record(z.string(), oneLine("Value; empty for options that take none."))
-  .transform((options, context) => {
-    const named = new Map<string, string>();
-    for (const [key, value] of Object.entries(options)) {
-      const option = key.replace(/^--/, "");
-      const problem = problemOf(option, named);
-      if (problem !== undefined) {
-        const { message, hint } = problem;
-        context.addIssue({ code: "custom", path: [key], message, params: { hint, at: "key" } });
-      }
-      named.set(option, value);
-    }
-    return Object.fromEntries(named);
-  })
-  .meta({
-    type: "object",
-    additionalProperties: { type: "string" },
-    description: "More options for sbatch, with or without the leading dashes.",
-  });
+/** An option of `additional_sbatch_args` without the dashes that may lead it. */
+export function sbatchOption(key: string): string {
+  return key.replace(/^--/, "");
+}
 
-function problemOf(
-  option: string,
-  before: ReadonlyMap<string, string>,
-): { message: string; hint: string | undefined } | undefined {
+const sbatchArguments = z
+  .record(
+    keyName((key) => problemOf(sbatchOption(key))).overwrite(sbatchOption),
+    oneLine("Value; empty for options that take none."),
+  )
+  .describe("More options for sbatch, with or without the leading dashes.");
+
+function problemOf(option: string): NameProblem | undefined {
   if (Object.hasOwn(reservedOptions, option)) {
     const better = reservedOptions[option];
     const hint = better === undefined ? "Leave it out." : `Use ${better}.`;
     return { message: "is set by eval-hive", hint };
   }
-  if (!/^[a-zA-Z][a-zA-Z0-9-]*$/.test(option)) {
+  if (!/^[a-zA-Z][a-zA-Z0-9-]+$/.test(option)) {
     return { message: "is no sbatch option", hint: "Long names only, e.g. mem or --mem." };
   }
-  if (before.has(option)) return { message: "is given twice", hint: "Keep one of the two." };
   return undefined;
 }
 

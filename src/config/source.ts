@@ -1,7 +1,8 @@
-import { parseDocument } from "yaml";
+import { isCollection, parseDocument } from "yaml";
 import { codeFrame, positionOf } from "./code-frame.ts";
-import { construct, isRecord, type MemberNodes, type YamlMistake } from "./construct.ts";
+import { construct, isRecord, type MemberNodes } from "./construct.ts";
 import { dotted, type Finding, type Issue, type KeyPath, type TextRange } from "./issue.ts";
+import { findSyntaxMistakes } from "./syntax.ts";
 
 /** A YAML file that knows where each of its values stands. */
 export interface YamlSource {
@@ -11,12 +12,14 @@ export interface YamlSource {
   readonly value: unknown;
   /** Mistakes in the YAML itself. */
   readonly mistakes: readonly Issue[];
-  /** Looks up the place: of what is missing, the place of the nearest parent that is there. */
+  /** Looks up the place: of what is missing, the place of the nearest parent that is there; of the file, its start. */
   locate(finding: Finding): Issue;
   /** The keys of the map at `path` in the order of the file, which objects lose for keys such as "7"; none if it is no map. */
   keys(path: KeyPath): string[];
   /** The scalar at `path` as it is written, without quotes; undefined for maps, lists and what is not there. */
   written(path: KeyPath): string | undefined;
+  /** True for a map or list that is written in brackets. */
+  isBracketed(path: KeyPath): boolean;
 }
 
 /** Parses YAML 1.1. Never throws: mistakes are returned. */
@@ -28,21 +31,21 @@ export function parseYaml(file: string, text: string): YamlSource {
     prettyErrors: false,
   });
   const { value, members, mistakes } = construct(document, text);
-  const issue = (range: TextRange, path: string, about: Omit<Finding, "path" | "at">): Issue => ({
+  const start = document.contents?.range?.[0] ?? 0;
+  const issue = (
+    range: TextRange | undefined,
+    path: string,
+    { message, hint, suggestion }: Pick<Finding, "message" | "hint" | "suggestion">,
+  ): Issue => ({
     file,
-    ...positionOf(text, range.start),
+    ...positionOf(text, range?.start ?? start),
     path,
-    message: about.message,
-    ...(about.hint === undefined ? {} : { hint: about.hint }),
-    ...(about.suggestion === undefined ? {} : { suggestion: about.suggestion }),
-    frame: codeFrame(text, range),
+    message,
+    ...(hint === undefined ? {} : { hint }),
+    ...(suggestion === undefined ? {} : { suggestion }),
+    frame: range === undefined ? "" : codeFrame(text, range),
   });
-  const syntax = document.errors.map(
-    (error): YamlMistake => ({
-      range: { start: error.pos[0], end: error.pos[1] },
-      message: `this is no YAML: ${error.message}`,
-    }),
-  );
+  const syntax = findSyntaxMistakes(document, text);
   // What follows a syntax error is guessed: only the errors themselves are worth reading.
   const all = syntax.length > 0 ? syntax : mistakes;
   const nodesAt = (path: KeyPath): { nodes: MemberNodes | undefined; found: boolean } => {
@@ -64,12 +67,18 @@ export function parseYaml(file: string, text: string): YamlSource {
     locate: ({ path, at = "value", ...about }) => {
       const { nodes, found } = nodesAt(path);
       const node = at === "value" && found ? (nodes?.value ?? nodes?.key) : nodes?.key;
-      const [start, end] = node?.range ?? document.contents?.range ?? [0, 0];
-      return issue({ start, end: node === undefined ? start : end }, dotted(path), about);
+      const [from, to] = node?.range ?? [];
+      const range = from === undefined || to === undefined ? undefined : { start: from, end: to };
+      return issue(range, dotted(path), about);
     },
     keys: (path) => {
       const map = path.reduce<unknown>((at, key) => (at as Record<string, unknown>)?.[key], value);
       return isRecord(map) ? [...(members.get(map)?.keys() ?? [])] : [];
+    },
+    isBracketed: (path) => {
+      const { nodes, found } = nodesAt(path);
+      const node = found ? nodes?.value : undefined;
+      return isCollection(node) && node.flow === true;
     },
     written: (path) => {
       const { nodes, found } = nodesAt(path);

@@ -1,4 +1,5 @@
 import type { Finding } from "./issue.ts";
+import type { ModelEntry } from "./model-block.ts";
 import type { Config } from "./schema.ts";
 import { submitKeys } from "./slurm-block.ts";
 
@@ -9,12 +10,13 @@ export function findWarnings(config: Config): Finding[] {
 
 function aboutSlurm(config: Config): Finding[] {
   const missing = submitKeys.filter((key) => config[key] === null);
-  if (missing.length === 0) return [];
+  // Without any of them it is a config for runs on one machine.
+  if (missing.length === 0 || missing.length === submitKeys.length) return [];
   return [
     {
       path: [],
-      message: `submit needs ${missing.join(", ")}`,
-      hint: "A local run does not; leave them out if you never submit.",
+      message: `submit also needs ${missing.join(", ")}`,
+      hint: "Only a run on this machine can do without.",
     },
   ];
 }
@@ -31,28 +33,66 @@ function aboutActivation(config: Config): Finding[] {
 }
 
 function aboutModels(config: Config): Finding[] {
-  return Object.entries(config.models).flatMap(([key, entry]): Finding[] => {
-    const findings: Finding[] = [];
-    const path = ["models", key];
-    if (entry.checkpoint_pattern !== null) {
-      if (entry.train_batch_size === null && entry.tokens_trained === null) {
-        const message = `"${key}" has no train_batch_size: its results won't know tokens_trained`;
-        findings.push({ path, at: "key", message });
-      }
-    } else if (entry.tokens_trained === null) {
-      findings.push({ path, at: "key", message: `"${key}" has no tokens_trained` });
-    }
-    return [...findings, ...aboutVariables(config, key)];
-  });
+  const entries = Object.entries(config.models);
+  const untold = entries.filter(([, entry]) => entry.tokens_trained === null);
+  const series = untold.filter(
+    ([, { checkpoint_pattern, train_batch_size }]) =>
+      checkpoint_pattern !== null && train_batch_size === null,
+  );
+  const single = untold.filter(([, { checkpoint_pattern }]) => checkpoint_pattern === null);
+  return [
+    ...aboutTokens(series, "train_batch_size", "train_batch_size: 2_097_152"),
+    ...aboutTokens(single, "tokens_trained", "tokens_trained: 100B"),
+    ...entries.flatMap(([key]) => [...aboutNotes(key), ...aboutVariables(config, key)]),
+  ];
+}
+
+/** One warning for all entries that lack the same: there may be hundreds. */
+function aboutTokens(
+  entries: readonly (readonly [key: string, ModelEntry])[],
+  missing: string,
+  example: string,
+): Finding[] {
+  const names = entries.map(([key]) => `"${key}"`);
+  const [first] = entries;
+  if (first === undefined) return [];
+  const shown = names.slice(0, 3).join(", ");
+  const who =
+    names.length === 1
+      ? `${shown} has`
+      : `${shown}${names.length > 3 ? ` and ${names.length - 3} more` : ""} have`;
+  return [
+    {
+      path: ["models", first[0]],
+      at: "key",
+      message: `${who} no ${missing}, so the results can't say how many tokens were seen in training`,
+      hint: `Add it, e.g. ${example}.`,
+    },
+  ];
+}
+
+/** An anchor's place that happens to be a whole model entry. */
+function aboutNotes(key: string): Finding[] {
+  if (!key.startsWith("x-")) return [];
+  return [
+    {
+      path: ["models", key],
+      at: "key",
+      message: `"${key}" is evaluated as a model, since it has a path and a display_name`,
+      hint: "If it is a place for an anchor, leave one of the two out, or move it to the top of the file.",
+    },
+  ];
 }
 
 /** Variables that nothing uses: usually a misspelled one. */
 function aboutVariables(config: Config, key: string): Finding[] {
   const { models, ...settings } = config;
+  const names = Object.keys(models[key]?.vars ?? {});
+  if (names.length === 0) return [];
   const text = JSON.stringify([settings, models[key]?.profile], (_key, value: unknown) =>
     typeof value === "bigint" ? Number(value) : value,
   );
-  return Object.keys(models[key]?.vars ?? {})
+  return names
     .filter((name) => !text.includes(`\${${name}}`))
     .map((name) => ({
       path: ["models", key, "vars", name],

@@ -1,5 +1,5 @@
-import { resolve } from "node:path";
-import { errnoAdvice, isMissing, messageOf } from "../base/errors.ts";
+import { isAbsolute, resolve } from "node:path";
+import { errnoAdvice, errnoName, isMissing, messageOf } from "../base/errors.ts";
 import { mapConcurrently } from "../base/map-concurrently.ts";
 import { ConfigError, type Finding, type Issue } from "../config/issue.ts";
 import { inFileOrder, type LoadedConfig } from "../config/load.ts";
@@ -31,7 +31,7 @@ export interface NotFound {
   readonly model: string;
   /** Its path, as in the config. */
   readonly path: string;
-  readonly steps: number[];
+  readonly steps: Integer[];
 }
 
 export interface ResolvedUnits {
@@ -52,7 +52,7 @@ interface Unit {
 /** What one entry of `models` comes to. */
 interface EntryUnits {
   readonly units: readonly Unit[];
-  readonly notFound: readonly number[];
+  readonly notFound: readonly Integer[];
   readonly errors: readonly Finding[];
   readonly warnings: readonly Finding[];
 }
@@ -100,7 +100,7 @@ async function resolveModel(
   const finding: Finding = {
     path: ["models", key, "path"],
     message: `model path "${entry.path}" does not exist`,
-    hint: "Correct it, or pass --allow-missing-paths if it will be there when the job runs.",
+    hint: missingPathHint(entry.path),
   };
   const isError =
     presence === "missing" && isLocal(entry.path) && options.allowMissingPaths !== true;
@@ -130,10 +130,9 @@ async function resolveSeries(
   try {
     names = await directoryNames(resolve(baseDirectory, entry.path));
   } catch (error) {
-    const why = isMissing(error)
-      ? "does not exist"
-      : `can't be read: ${errnoAdvice(error) ?? messageOf(error)}`;
-    return refuse("path", `checkpoint directory "${entry.path}" ${why}`, "Correct the path.");
+    const why = whyUnreadable(error);
+    const hint = isMissing(error) ? missingSeriesHint(entry.path) : "Correct the path or its mode.";
+    return refuse("path", `checkpoint directory "${entry.path}" ${why}`, hint);
   }
   const found = findCheckpoints(names, pattern);
   if (found.length === 0) {
@@ -147,9 +146,8 @@ async function resolveSeries(
   }
   const wanted = entry.steps;
   const steps = new Set<Integer>(found.map(({ step }) => step));
-  const notFound = (wanted ?? []).filter((step) => !steps.has(step));
-  const chosen =
-    wanted === null ? found : found.filter(({ step }) => wanted.includes(Number(step)));
+  const notFound = [...new Set(wanted ?? [])].filter((step) => !steps.has(step));
+  const chosen = wanted === null ? found : found.filter(({ step }) => wanted.includes(step));
   if (chosen.length === 0) {
     const has = `It holds ${listSome(found.map(({ step }) => String(step)))}.`;
     return refuse("steps", `"${entry.path}" holds none of these steps`, has);
@@ -170,10 +168,33 @@ async function resolveSeries(
       const manifest = manifestEntry(key, entry, { label: name, step, path });
       return { id: unitId(manifest.model_key, name), manifest, presence: "present" };
     }),
-    notFound: [...new Set(notFound)],
+    notFound,
     errors: strict ? missing : [],
     warnings: strict ? [] : missing,
   };
+}
+
+function whyUnreadable(error: unknown): string {
+  if (isMissing(error)) return "does not exist";
+  if (errnoName(error) === "ENOTDIR") return "is no directory";
+  return `can't be read: ${errnoAdvice(error) ?? messageOf(error)}`;
+}
+
+/** `~` and `$SCRATCH` are the shell's: here they are names like any other. */
+function isUnexpanded(path: string): boolean {
+  return path.startsWith("~") || path.includes("$");
+}
+
+function missingPathHint(path: string): string {
+  if (isUnexpanded(path)) return 'Write it in full: "~" and "$NAME" are not expanded in paths.';
+  return "Correct it; if it will be there when the job runs, plan with create-run --allow-missing-paths.";
+}
+
+function missingSeriesHint(path: string): string {
+  if (isUnexpanded(path)) return missingPathHint(path);
+  return isAbsolute(path)
+    ? "Correct the path."
+    : "Correct the path; it starts in the working directory.";
 }
 
 function manifestEntry(
@@ -196,7 +217,7 @@ function manifestEntry(
 function tokensTrained(entry: ModelEntry, step: Integer | null): Integer | null {
   const { tokens_trained: given, steps, train_batch_size: batchSize } = entry;
   if (Array.isArray(given)) {
-    const at = step === null ? -1 : (steps?.indexOf(Number(step)) ?? -1);
+    const at = step === null ? -1 : (steps?.indexOf(step) ?? -1);
     return given[at] ?? null;
   }
   if (given !== null) return given;

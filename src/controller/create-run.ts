@@ -61,7 +61,7 @@ export interface CreateRunOutcome {
 export async function createRun(options: CreateRunOptions): Promise<CreateRunOutcome> {
   const layout = new RunLayout(resolve(options.cwd, options.directory));
   const previous = await findPrevious(layout, options.mode);
-  const loaded = await loadConfig(resolve(options.cwd, options.configFile));
+  const loaded = await loadConfig(options.configFile, options.cwd);
   const units = await resolveUnits(loaded, {
     baseDirectory: options.cwd,
     strict: options.strict,

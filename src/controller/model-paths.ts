@@ -54,8 +54,9 @@ export async function lookAt(path: string, baseDirectory: string): Promise<Prese
   }
 }
 
-/** As Python's pathlib prints it: single slashes, no "." parts. */
+/** As Python's pathlib prints it: single slashes, but for exactly two at the start; no "." parts. */
 export function joinAsPathlib(path: string, name: string): string {
   const parts = path.split("/").filter((part) => part !== "" && part !== ".");
-  return `${path.startsWith("/") ? "/" : ""}${[...parts, name].join("/")}`;
+  const [slashes = ""] = /^\/*/.exec(path) ?? [];
+  return `${slashes.length === 2 ? "//" : slashes.slice(0, 1)}${[...parts, name].join("/")}`;
 }

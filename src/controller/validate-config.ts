@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import { ConfigError, type Issue } from "../config/issue.ts";
 import { inFileOrder, type LoadedConfig, loadConfig } from "../config/load.ts";
 import { type ResolvedUnits, resolveUnits } from "./checkpoints.ts";
@@ -28,7 +27,7 @@ export async function validateConfigFile(
 ): Promise<Validation> {
   let loaded: LoadedConfig | undefined;
   try {
-    loaded = await loadConfig(resolve(baseDirectory, configFile));
+    loaded = await loadConfig(configFile, baseDirectory);
     const units = await resolveUnits(loaded, { baseDirectory, strict, allowMissingPaths: true });
     const warnings = inFileOrder([...loaded.warnings, ...units.warnings]);
     return { configFile, units, errors: [], warnings };

@@ -82,7 +82,7 @@ async function prepare(
     );
   }
   const { plan } = await createRun({
-    configFile: path,
+    configFile: target,
     directory,
     mode: exists ? "update" : "new",
     dry: false,

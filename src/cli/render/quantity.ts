@@ -25,6 +25,16 @@ export function renderDuration(seconds: number): string {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
+const wide =
+  /[\p{Script=Han}\p{Script=Hangul}\p{Script=Hiragana}\p{Script=Katakana}\p{Emoji_Presentation}\u3000-\u303f\uff01-\uff60]/gu;
+
+/** Columns of a terminal: East Asian characters and emoji take two, combining marks none. */
+function displayWidth(text: string): number {
+  if (/^[ -~]*$/.test(text)) return text.length;
+  const shown = text.replace(/[\p{Mn}\p{Me}\p{Cf}]/gu, "");
+  return [...shown].length + (shown.match(wide)?.length ?? 0);
+}
+
 /** Columns as wide as their widest cell, two blanks between; `right` names those that hold numbers. */
 export function renderColumns(
   rows: readonly (readonly string[])[],
@@ -33,14 +43,14 @@ export function renderColumns(
   const widths: number[] = [];
   for (const row of rows) {
     row.forEach((cell, at) => {
-      widths[at] = Math.max(widths[at] ?? 0, cell.length);
+      widths[at] = Math.max(widths[at] ?? 0, displayWidth(cell));
     });
   }
   return rows.map((row) =>
     row
       .map((cell, at) => {
-        const width = widths[at] ?? 0;
-        return right.has(at) ? cell.padStart(width) : cell.padEnd(width);
+        const blanks = " ".repeat((widths[at] ?? 0) - displayWidth(cell));
+        return right.has(at) ? blanks + cell : cell + blanks;
       })
       .join("  ")
       .trimEnd(),

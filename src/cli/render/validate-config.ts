@@ -2,6 +2,7 @@ import { renderIssue } from "../../config/issue.ts";
 import type { ResolvedUnits } from "../../controller/checkpoints.ts";
 import type { Validation } from "../../controller/validate-config.ts";
 import { manifestObject } from "../../run/manifest.ts";
+import { renderColumns } from "./quantity.ts";
 
 /** What `validate-config --json` prints; `manifest` is that of create-run, null when there are errors. */
 export function validationData({ configFile, units, errors, warnings }: Validation): object {
@@ -20,10 +21,9 @@ export function validationData({ configFile, units, errors, warnings }: Validati
 /** The unit table, the warnings, a last line that says whether the config can be used. */
 export function renderValidation({ configFile, units, warnings }: Validation): string {
   if (units === undefined) return "";
-  const n = units.manifest.size;
-  const verdict = `"${configFile}" is valid: ${n} ${n === 1 ? "unit" : "units"}`;
+  const verdict = `"${configFile}" is valid: ${count(units.manifest.size, "unit")}`;
   return [
-    ...renderTable(unitRows(units)),
+    ...renderColumns([header, ...unitRows(units)], new Set([5, 6])),
     "",
     ...warnings.flatMap((warning) => [`Warning: ${renderIssue(warning)}`, ""]),
     warnings.length === 0 ? verdict : `${verdict}, ${count(warnings.length, "warning")}`,
@@ -41,7 +41,7 @@ const header = [
   "TOKENS",
 ] as const;
 
-const presenceWords = { present: "yes", missing: "no", unknown: "not here" } as const;
+const presenceWords = { present: "yes", missing: "no", unknown: "Hub?" } as const;
 
 function unitRows({ manifest, presence }: ResolvedUnits): string[][] {
   return [...manifest].map(([id, unit]) => [
@@ -53,17 +53,6 @@ function unitRows({ manifest, presence }: ResolvedUnits): string[][] {
     String(unit.train_batch_size ?? "-"),
     String(unit.tokens_trained ?? "-"),
   ]);
-}
-
-function renderTable(rows: readonly (readonly string[])[]): string[] {
-  const all = [header, ...rows];
-  const widths = header.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));
-  return all.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join("  ")
-      .trimEnd(),
-  );
 }
 
 function count(n: number, noun: string): string {
