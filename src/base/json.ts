@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 
 /** Values that JSON can hold, plus bigint for integers beyond 2^53. */
 export type Json =
@@ -42,7 +42,7 @@ export function canonicalJson(value: Json): string {
 }
 
 export function sha256(text: string | Uint8Array): string {
-  return createHash("sha256").update(text).digest("hex");
+  return hash("sha256", text);
 }
 
 /**
