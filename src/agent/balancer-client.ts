@@ -12,10 +12,8 @@ import { choosePort } from "./ports.ts";
 /** What of a child's options is the same for all children of the lead agent. */
 export type ChildPlace = Pick<
   ChildOptions<BalancerOrder, BalancerReport>,
-  "file" | "env" | "cwd" | "logFd" | "onGivenUp"
+  "file" | "env" | "cwd" | "logFd" | "log" | "onGivenUp"
 > & { readonly clock?: Clock };
-
-export type Totals = Omit<Extract<BalancerReport, { type: "totals" }>, "type">;
 
 /** The address that all requests go to, whatever happens to servers or to the balancer's process. */
 export interface BalancerClient extends AsyncDisposable {
@@ -26,17 +24,16 @@ export interface BalancerClient extends AsyncDisposable {
   route(servers: readonly Backend[], options: { expected: boolean; timeoutS: number }): void;
   /** The counts of an account; undefined when the balancer was replaced or does not answer. */
   settle(account: string): Promise<Counts | undefined>;
-  /** Since the start of the process at hand. */
-  readonly totals: Totals | undefined;
+  /** Requests answered up to now, of all orders and servers; without what a balancer that died had not told. */
+  answered(): Promise<number>;
 }
 
 export interface BalancerEvents {
   readonly onListening: (pid: number, port: number) => void;
   readonly onEnd: (pid: number, how: string) => void;
-  readonly onTotals?: (totals: Totals) => void;
 }
 
-const settleTimeoutMs = 3_000;
+const answerTimeoutMs = 3_000;
 
 /** @param agentArgs of the program that `place.file` runs: those that make it the balancer. */
 export async function openBalancer(
@@ -49,7 +46,10 @@ export async function openBalancer(
   const port = await choosePort();
   const settling = new Map<string, (counts: Counts | undefined) => void>();
   let routes: Extract<BalancerOrder, { type: "servers" }> | undefined;
-  let totals: Totals | undefined;
+  /** Answered in earlier lives, and in this one. */
+  let answeredBefore = 0;
+  let answeredNow = 0;
+  const counting = new Set<() => void>();
   const child: Child<BalancerOrder> = keepChild<BalancerOrder, BalancerReport>({
     ...place,
     name: "balancer",
@@ -68,16 +68,17 @@ export async function openBalancer(
       if (report.type === "listening") {
         events.onListening(child.pid ?? 0, report.port);
       } else if (report.type === "totals") {
-        const { type: _, ...rest } = report;
-        totals = rest;
-        events.onTotals?.(rest);
+        answeredNow = report.answered;
+        for (const go of counting) go();
       } else if (report.type === "settled") {
         const { type: _, account, ...counts } = report;
         settling.get(account)?.(counts);
       }
     },
     onEnd: (pid, how) => {
-      totals = undefined;
+      answeredBefore += answeredNow;
+      answeredNow = 0;
+      for (const go of counting) go();
       for (const give of settling.values()) give(undefined);
       events.onEnd(pid, how);
     },
@@ -95,9 +96,19 @@ export async function openBalancer(
       };
       child.send(routes);
     },
+    answered: async () => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const timer = setTimeout(resolve, answerTimeoutMs);
+      counting.add(resolve);
+      child.send({ type: "totals" });
+      await promise;
+      counting.delete(resolve);
+      clearTimeout(timer);
+      return answeredBefore + answeredNow;
+    },
     settle: async (account) => {
       const { promise, resolve } = Promise.withResolvers<Counts | undefined>();
-      const timer = setTimeout(() => resolve(undefined), settleTimeoutMs);
+      const timer = setTimeout(() => resolve(undefined), answerTimeoutMs);
       settling.set(account, resolve);
       child.send({ type: "settle", account });
       try {
@@ -106,9 +117,6 @@ export async function openBalancer(
         clearTimeout(timer);
         settling.delete(account);
       }
-    },
-    get totals() {
-      return totals;
     },
     [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
   };

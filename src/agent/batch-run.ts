@@ -5,7 +5,13 @@ import type { HarnessMessage } from "../lmeval/protocol.ts";
 import type { Lease, ReleaseReason } from "../queue/queue.ts";
 import type { LeafId, OwnerId } from "../run/ids.ts";
 import type { Breaker, Trip } from "./breaker.ts";
-import { excuse, type FailedAttempt, type LeafFailure, strike } from "./leaf-failures.ts";
+import {
+  excuse,
+  type FailedAttempt,
+  type LeafFailure,
+  reportExcused,
+  strike,
+} from "./leaf-failures.ts";
 import { fingerprintOf, openLeaves, readUnitState, type WorkUnit } from "./unit.ts";
 import type { BatchHarness, RunEnd } from "./warm-harness.ts";
 
@@ -18,21 +24,22 @@ export interface BatchDeps {
   readonly events: EventSink;
   readonly breaker: Breaker;
   readonly clock: Clock;
-  /** The request, but for what one batch decides. */
-  readonly request: (account: string, attempt: number) => BatchRequest;
+  /** A request without its leaves. Each has an id of its own, under which the balancer counts. */
+  readonly request: (attempt: number) => BatchRequest;
   readonly settle: (account: string) => Promise<Counts | undefined>;
-  /** Servers or balancer were not well since then: failed requests say nothing about the leaf. */
-  readonly disturbedSince: (at: number) => boolean;
-  /** The unit is given up. */
-  readonly onTrip: (trip: Trip) => void;
+  /** Servers or balancer were not well since then, or are not now: failed requests say nothing about the leaf. */
+  readonly disturbedSince: (at: number) => Promise<boolean>;
+  /** The unit is given up, and the leaves that brought it about are pardoned. */
+  readonly onTrip: (trip: Trip) => Promise<void>;
   /** Finish the leaf at hand, then give the rest back; and why. */
   readonly yielding: AbortSignal;
   /** End what runs; and why. */
   readonly ending: AbortSignal;
+  /** Why batches go back now. `unit-stopped`: for a reason that no leaf at hand can have caused. */
   readonly releaseReason: () => ReleaseReason;
 }
 
-export type BatchRequest = Omit<Parameters<BatchHarness["run"]>[0], "id" | "leaves">;
+export type BatchRequest = Omit<Parameters<BatchHarness["run"]>[0], "leaves">;
 
 export type BatchOutcome =
   | { readonly kind: "settled" }
@@ -42,20 +49,8 @@ export type BatchOutcome =
 const maxHarnessLosses = 5;
 const progressEveryMs = 5_000;
 
-/** Evaluates what is open of a leased batch, leaf after leaf, and says how it ended. The lease itself is the caller's. */
-export async function runBatch(
-  deps: BatchDeps,
-  lease: Lease,
-  slot: number,
-): Promise<{ outcome: BatchOutcome; counts: Counts | undefined }> {
-  const run = new BatchRun(deps, lease, slot);
-  const outcome = await run.evaluate();
-  return { outcome, counts: await run.settle() };
-}
-
-let runs = 0;
-
-class BatchRun {
+/** A leased batch on its way through the harness. The lease itself is the caller's. */
+export class BatchRun {
   readonly #deps: BatchDeps;
   readonly #lease: Lease;
   readonly #slot: number;
@@ -66,8 +61,10 @@ class BatchRun {
   #failed = 0;
   #current: { leaf: LeafId; startedAt: number } | undefined;
   #progressAt = Number.NEGATIVE_INFINITY;
-  /** What the messages of a run ask for, done in their order. */
+  /** What the messages of a run ask for, done in their order. Never rejects: see `#broken`. */
   #work: Promise<void> = Promise.resolve();
+  /** Why nothing more can be recorded. */
+  #broken: { readonly error: unknown } | undefined;
 
   constructor(deps: BatchDeps, lease: Lease, slot: number) {
     this.#deps = deps;
@@ -77,6 +74,7 @@ class BatchRun {
     this.#subject = { unit: deps.unit.planned.id, batch: batch.id, attempt, job: deps.job };
   }
 
+  /** Evaluates what is open of the batch, leaf after leaf. @throws when the run directory can't be written. */
   async evaluate(): Promise<BatchOutcome> {
     const { unit, events, yielding, releaseReason } = this.#deps;
     const leaves = this.#lease.batch.leaves;
@@ -95,7 +93,7 @@ class BatchRun {
     return this.#failed > 0 ? { kind: "released", reason: "failed-leaves" } : { kind: "settled" };
   }
 
-  /** Requests and tokens of all runs; undefined when a balancer took its counts with it. */
+  /** Requests and tokens of all that was evaluated; undefined when a balancer took its counts with it. */
   async settle(): Promise<Counts | undefined> {
     const sum = { answered: 0, refused: 0, prompt_tokens: 0, completion_tokens: 0 };
     for (const account of this.#accounts) {
@@ -109,8 +107,8 @@ class BatchRun {
   /** One run request with all open leaves: ends with fewer of them, or because we want to stop. */
   async #run(): Promise<RunEnd> {
     const { unit, harness, request, ending, yielding } = this.#deps;
-    const account = `r${++runs}`;
-    this.#accounts.push(account);
+    const asked = request(this.#lease.attempt);
+    this.#accounts.push(asked.id);
     this.#current = undefined;
     const leaves = this.#open.map((id) => {
       const { name, source, overrides } = unit.plan.leaves[
@@ -121,18 +119,27 @@ class BatchRun {
     // Between two leaves is the time to stop for whoever is in no hurry.
     const enough = new AbortController();
     const end = await harness.run(
-      { ...request(account, this.#lease.attempt), id: account, leaves },
+      { ...asked, leaves },
       {
         signal: AbortSignal.any([ending, enough.signal]),
         onMessage: (message) => {
-          this.#work = this.#work.then(() => this.#hear(message));
+          this.#work = this.#work.then(async () => {
+            try {
+              if (this.#broken === undefined) await this.#hear(message);
+            } catch (error) {
+              this.#broken = { error };
+              enough.abort();
+            }
+          });
           const between = message.type !== "leaf_started" && message.type !== "progress";
           if (between && yielding.aborted) enough.abort();
         },
       },
     );
     await this.#work;
-    await this.#conclude(end);
+    if (this.#broken !== undefined) throw this.#broken.error;
+    // The child may have begun another leaf before it heard that it was enough.
+    if (!enough.signal.aborted || ending.aborted) await this.#conclude(end);
     return end;
   }
 
@@ -159,7 +166,7 @@ class BatchRun {
       }
       case "leaf_done": {
         this.#drop(leaf);
-        breaker.succeeded();
+        if (message.outcome === "created") breaker.succeeded();
         const {
           path: result,
           outcome,
@@ -186,31 +193,22 @@ class BatchRun {
 
   /** What the end of a run says about the leaf that was in progress. */
   async #conclude(end: RunEnd): Promise<void> {
-    const { unit, ending, yielding, releaseReason } = this.#deps;
-    const current = this.#current;
-    if (end.kind === "error") {
-      // It says nothing of any leaf: the first stands for all, and the others are tried without it.
-      const leaf = current?.leaf ?? this.#open[0];
-      if (leaf !== undefined) await this.#fail(leaf, end.error);
+    const { ending, yielding } = this.#deps;
+    const current = this.#current?.leaf;
+    const atHand = current !== undefined && this.#open.includes(current) ? current : undefined;
+    if (end.kind === "lost") {
+      if (atHand !== undefined) await this.#excuse(atHand, "the harness died");
       return;
     }
-    if (current === undefined || !this.#open.includes(current.leaf)) {
-      const { n, how } = { n: this.#open.length, how: end };
-      // A child that ends well without a word about a leaf would be asked for ever.
-      if (how.kind === "ended" && n > 0 && !ending.aborted && !yielding.aborted) {
-        await this.#fail(this.#open[0] as LeafId, crashOf(how.ended));
-      }
+    if (atHand !== undefined && end.kind === "ended") {
+      if (end.ended.cancelled || ending.aborted) await this.#excuse(atHand, "cancelled");
+      else await this.#fail(atHand, crashOf(end.ended));
       return;
     }
-    const deps = this.#deps;
-    if (end.kind === "lost" && !ending.aborted) {
-      await excuse(deps, this.#subject, this.#attempt(current.leaf), "the harness died");
-    } else if (end.kind === "lost" || end.ended.cancelled) {
-      const reason = yielding.aborted ? releaseReason() : "cancelled";
-      await excuse({ ...deps, unit }, this.#subject, this.#attempt(current.leaf), reason);
-    } else {
-      await this.#fail(current.leaf, crashOf(end.ended));
-    }
+    // Nothing was said of any leaf: the first stands for all, and the others are tried without it.
+    const first = atHand ?? this.#open[0];
+    if (first === undefined || yielding.aborted) return;
+    await this.#fail(first, end.kind === "error" ? end.error : crashOf(end.ended));
   }
 
   /** A leaf that failed stays out of this lease; whether it gets another chance its strikes decide. */
@@ -218,17 +216,23 @@ class BatchRun {
     const { breaker, disturbedSince, ending, clock, onTrip } = this.#deps;
     const startedAt = this.#current?.leaf === leaf ? this.#current.startedAt : clock.monotonic();
     this.#drop(leaf);
-    const attempt = this.#attempt(leaf);
-    const unwell = failure.class === "requests" && disturbedSince(startedAt);
-    if (ending.aborted || unwell) {
+    if (ending.aborted || (failure.class === "requests" && (await disturbedSince(startedAt)))) {
       this.#failed += 1;
-      await excuse(this.#deps, this.#subject, attempt, "server-lost", failure);
+      await reportExcused(this.#deps, { ...this.#subject, leaf }, failure);
+      await this.#excuse(leaf, "server-lost");
       return;
     }
-    const isDead = await strike(this.#deps, this.#subject, attempt, failure);
+    const isDead = await strike(this.#deps, this.#subject, this.#attempt(leaf), failure);
     if (!isDead) this.#failed += 1;
     const trip = breaker.failed(leaf, failure.class, failure.message);
-    if (trip !== undefined) onTrip(trip);
+    if (trip !== undefined) await onTrip(trip);
+  }
+
+  /** The evaluation ended in the middle of the leaf, and something else is at fault, most likely. */
+  async #excuse(leaf: LeafId, reason: string): Promise<void> {
+    const { ending, releaseReason } = this.#deps;
+    const why = ending.aborted ? releaseReason() : reason;
+    if (why !== "unit-stopped") await excuse(this.#deps, this.#attempt(leaf), why);
   }
 
   #attempt(leaf: LeafId): FailedAttempt {

@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { createInterface } from "node:readline";
 import { type Clock, systemClock } from "../base/clock.ts";
-import { messageOf } from "../base/errors.ts";
+import { EnvironmentError, messageOf } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
 import { processesWithEnvironment, sendSignal } from "../base/proc.ts";
-import { type ChildGroup, describeExit, startGroup } from "../base/spawn.ts";
+import { type ChildGroup, describeExit, SpawnError, startGroup } from "../base/spawn.ts";
 
 /** A message to a child or from it. */
 interface Message {
@@ -19,6 +20,7 @@ export interface ChildOptions<Order extends Message, Report extends Message> {
   readonly cwd: string;
   /** Its stderr is appended here. */
   readonly logFd: number;
+  readonly log: Logger;
   readonly parse: (line: unknown) => Report;
   /** What every new process is told first. */
   readonly greeting: () => readonly Order[];
@@ -34,9 +36,26 @@ export interface ChildOptions<Order extends Message, Report extends Message> {
   readonly clock?: Clock;
 }
 
+/** Thrown when a child can't be started, or dies again and again. */
+export class ChildLostError extends EnvironmentError {
+  constructor(name: string, state: string, options?: ErrorOptions) {
+    super("agent.child-lost", `Cannot keep the ${name} running: ${state}`, {
+      ...options,
+      hint: "Look at the end of the agent's log; is the machine out of memory or processes?",
+    });
+  }
+}
+
+/** What has been heard of one life of a child. */
+interface Voice {
+  /** It has not said a word yet. */
+  mute: boolean;
+  /** Since its last word, as far as this process was awake to listen. */
+  silentMs: number;
+}
+
 interface LifeEnd {
   readonly how: string;
-  /** It never said a word. */
   readonly mute: boolean;
 }
 
@@ -50,14 +69,16 @@ export interface Child<Order> extends AsyncDisposable {
   replace(): void;
 }
 
-export const pingEveryMs = 3_000;
-export const silenceMs = 30_000;
+const pingEveryMs = 3_000;
+const silenceMs = 30_000;
 const pauseMs = 200;
 /** Lives in a row that end so soon mean that it can't run here. */
 const shortLifeMs = 10_000;
 const maxShortLives = 8;
 /** Lives in a row without a word mean the same, sooner. */
 const maxMuteLives = 3;
+/** How long the last words of a dead child may take, when somebody unknown holds its pipe. */
+const lastWordsMs = 1_000;
 /** Everything that a life of a child starts carries it. */
 const lifeName = "EH_CHILD_LIFE";
 
@@ -82,50 +103,42 @@ export function keepChild<Order extends Message, Report extends Message>(
       stderr: options.logFd,
     });
     current = group;
-    let heardAt = clock.monotonic();
-    let mute = true;
-    let n = 0;
-    const pulse = setInterval(() => {
-      const limitMs = mute ? (options.startMs ?? silenceMs) : silenceMs;
-      if (clock.monotonic() - heardAt > limitMs) group.signal("SIGKILL");
-      else write({ type: "ping", n: ++n });
-    }, pingEveryMs);
-    try {
-      for (const order of options.greeting()) write(order);
-      const reading = readReports(group, options, () => {
-        heardAt = clock.monotonic();
-        mute = false;
-      });
-      // Closing ends its stdin, which asks it to stop what it has started.
-      const asked = () => group.stdin?.end();
-      closing.signal.addEventListener("abort", asked, { once: true });
-      if (closing.signal.aborted) asked();
-      const exit = await endOf(group);
-      await reading;
-      closing.signal.removeEventListener("abort", asked);
-      return { how: describeExit(exit), mute };
-    } finally {
-      clearInterval(pulse);
-      current = undefined;
-      await group.stop({ graceMs: 0 });
-      await killLife(life, clock);
-      options.onEnd(group.pid, describeExit(await group.exited));
+    const voice: Voice = { mute: true, silentMs: 0 };
+    const reports = readReports(group, options, voice);
+    for (const order of options.greeting()) write(order);
+    const over = new AbortController();
+    const watching = [listen(group, voice, over.signal), endOnClosing(group, over.signal)];
+    const how = describeExit(await group.exited);
+    current = undefined;
+    over.abort();
+    await Promise.all(watching);
+    await group.stop({ graceMs: 0 });
+    await killLife(life);
+    await reports.finish();
+    options.onEnd(group.pid, how);
+    return { how, mute: voice.mute };
+  }
+
+  /** Pings it, and kills it when it has been silent for too long. */
+  async function listen(group: ChildGroup, voice: Voice, over: AbortSignal): Promise<void> {
+    let lookedAt = clock.monotonic();
+    for (let n = 1; await slept(clock, pingEveryMs, over); n++) {
+      const now = clock.monotonic();
+      // Whatever this process has slept through itself is nobody's silence.
+      voice.silentMs += Math.min(now - lookedAt, 2 * pingEveryMs);
+      lookedAt = now;
+      const limitMs = voice.mute ? (options.startMs ?? silenceMs) : silenceMs;
+      if (voice.silentMs > limitMs) group.signal("SIGKILL");
+      else write({ type: "ping", n });
     }
   }
 
-  /** Waits for its end; while closing, no longer than the grace. */
-  async function endOf(group: ChildGroup): Promise<Awaited<ChildGroup["exited"]>> {
-    const over = new AbortController();
-    const late = async (): Promise<void> => {
-      await aborted(closing.signal, over.signal);
-      await clock.sleep(options.closeGraceMs, over.signal);
-      await group.stop({ graceMs: options.closeGraceMs });
-    };
-    const ending = late().catch(() => {});
-    const exit = await group.exited;
-    over.abort();
-    await ending;
-    return exit;
+  /** The end of its stdin asks it to stop what it has started; signals follow when it takes too long. */
+  async function endOnClosing(group: ChildGroup, over: AbortSignal): Promise<void> {
+    if (!(await happens(closing.signal, over))) return;
+    group.stdin?.end();
+    if (!(await slept(clock, options.closeGraceMs, over))) return;
+    await group.stop({ graceMs: options.closeGraceMs });
   }
 
   async function keep(): Promise<void> {
@@ -139,14 +152,20 @@ export function keepChild<Order extends Message, Report extends Message>(
       muteLives = mute ? muteLives + 1 : 0;
       if (shortLives >= maxShortLives || muteLives >= maxMuteLives) {
         const lives = Math.max(shortLives, muteLives);
-        throw new Error(`The ${options.name} ended ${lives} times in a row, at last by ${how}`);
+        const state = `it ended ${lives} times in a row, at last by ${how}`;
+        throw new ChildLostError(options.name, state);
       }
-      if (shortLives > 1) await clock.sleep(pauseMs * shortLives, closing.signal).catch(() => {});
+      if (shortLives > 1) await slept(clock, pauseMs * shortLives, closing.signal);
     }
   }
 
   const kept = keep().catch((error: unknown) => {
-    options.onGivenUp(error instanceof Error ? error : new Error(messageOf(error)));
+    if (error instanceof SpawnError) {
+      const state = `${error.message}: ${messageOf(error.cause)}`;
+      options.onGivenUp(new ChildLostError(options.name, state, { cause: error }));
+    } else {
+      options.onGivenUp(error instanceof Error ? error : new Error(messageOf(error)));
+    }
   });
   return {
     get pid() {
@@ -163,42 +182,70 @@ export function keepChild<Order extends Message, Report extends Message>(
   };
 }
 
-async function readReports<Order extends Message, Report extends Message>(
-  group: ChildGroup,
+/** Hands on what a child says. `finish`: once nothing of it is left, waits for its last words. */
+function readReports<Order extends Message, Report extends Message>(
+  { stdout }: ChildGroup,
   options: ChildOptions<Order, Report>,
-  heard: () => void,
-): Promise<void> {
-  if (group.stdout === undefined) return;
-  // A grandchild may hold the pipe: the end of the process is the end of its reports.
-  const lines = createInterface({ input: group.stdout });
-  void group.exited.then(() => setTimeout(() => lines.close(), 100).unref());
-  for await (const line of lines) {
-    heard();
+  voice: Voice,
+): { finish(): Promise<void> } {
+  if (stdout === undefined) throw new TypeError("A child needs a stdout to speak");
+  const lines = createInterface({ input: stdout });
+  const ended = new Promise<void>((resolve) => lines.once("close", resolve));
+  lines.on("line", (line) => {
+    voice.mute = false;
+    voice.silentMs = 0;
     let report: Report;
     try {
       report = options.parse(JSON.parse(line));
-    } catch {
-      // A line cut by its death.
-      continue;
+    } catch (error) {
+      // Its death cuts a line; anything else is a fault of the two that speak.
+      const said = line.slice(0, 500);
+      options.log.warn({ child: options.name, said, error: messageOf(error) }, "not understood");
+      return;
     }
-    if (report.type !== "pong") options.onReport(report);
-  }
+    try {
+      if (report.type !== "pong") options.onReport(report);
+    } catch (error) {
+      options.onGivenUp(error instanceof Error ? error : new Error(messageOf(error)));
+    }
+  });
+  return {
+    finish: async () => {
+      const over = new AbortController();
+      void slept(systemClock, lastWordsMs, over.signal).then(() => lines.close());
+      await ended;
+      over.abort();
+      stdout.destroy();
+    },
+  };
 }
 
-/** Ends what a dead child has left, in whatever group. */
-async function killLife(life: string, clock: Clock): Promise<void> {
+/** Ends what a dead child has left, in whatever group. Processes end in real time, whatever clock is injected. */
+async function killLife(life: string): Promise<void> {
   for (let tries = 0; tries < 500; tries++) {
     const pids = await processesWithEnvironment(lifeName, life);
     if (pids.length === 0) return;
     for (const pid of pids) sendSignal(pid, "SIGKILL");
-    await clock.sleep(20);
+    await systemClock.sleep(20);
   }
 }
 
-async function aborted(signal: AbortSignal, over: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve, reject) => {
-    signal.addEventListener("abort", () => resolve(), { once: true });
-    over.addEventListener("abort", () => reject(over.reason), { once: true });
-  });
+/** @returns false when the signal aborted first. */
+async function slept(clock: Clock, ms: number, signal: AbortSignal): Promise<boolean> {
+  return await clock.sleep(ms, signal).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Waits for `event`. @returns false when `over` aborts first. */
+async function happens(event: AbortSignal, over: AbortSignal): Promise<boolean> {
+  if (!event.aborted) {
+    const either = AbortSignal.any([event, over]);
+    await new Promise((resolve) => {
+      if (either.aborted) resolve(undefined);
+      either.addEventListener("abort", resolve, { once: true });
+    });
+  }
+  return event.aborted;
 }

@@ -1,4 +1,5 @@
 import type { Clock } from "../base/clock.ts";
+import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { EventSink } from "../events/event.ts";
 import type { OwnerId } from "../run/ids.ts";
@@ -27,36 +28,46 @@ export interface JobContext {
   readonly clock: Clock;
 }
 
-/** The processes of a job that outlive its units. All start at once; each is replaced when it dies. */
-export interface JobProcesses extends AsyncDisposable {
-  /** Undefined when the plan has no unit that needs a server. */
-  readonly serving: { readonly balancer: BalancerClient; readonly servers: Servers } | undefined;
-  /** The harness with the environment of this profile; another one is closed first. */
-  harnessFor(plan: Plan, profile: string): Promise<WarmHarness>;
+/** The address of a job's servers, and what keeps them. */
+export interface Serving {
+  readonly balancer: BalancerClient;
+  readonly servers: Servers;
 }
 
-export async function openProcesses(
+/** The processes of a job that outlive its units. Each starts when it is first asked for and is replaced when it dies. */
+export interface JobProcesses extends AsyncDisposable {
+  /** For units that need a server. */
+  serving(): Promise<Serving>;
+  /** Before a model is loaded in the harness: servers of earlier units are stopped. */
+  withoutServers(): Promise<void>;
+  /** The harness with the environment of this profile; another one is closed first. */
+  harnessFor(plan: Plan, profile: string): Promise<WarmHarness>;
+  /** An id for a run request and its account, that no other has had in this job. */
+  newRunId(): string;
+}
+
+export function openProcesses(
   context: JobContext,
-  plan: Plan,
   events: EventSink,
   shutdown: Shutdown,
-): Promise<JobProcesses> {
+): JobProcesses {
   const { owner, job, agentFile, nodeFile, clock, log } = context;
   const env = childEnvironment(context.env, owner);
   const subject = { job };
   const note = (published: Promise<void>): void => {
-    published.catch((error: unknown) => log.warn({ error: String(error) }, "an event is lost"));
+    published.catch((error: unknown) => log.warn({ error: messageOf(error) }, "an event is lost"));
   };
   const place: ChildPlace = {
     file: nodeFile,
     env,
     cwd: context.layout.directory,
     logFd: 2,
+    log,
     onGivenUp: (error) => shutdown.fail(error),
     clock,
   };
 
-  async function openServing(): Promise<NonNullable<JobProcesses["serving"]>> {
+  async function openServing(): Promise<Serving> {
     const balancer = await openBalancer(place, [agentFile, "balancer"], {
       onListening: (pid, port) => note(events.publish("balancer.started", subject, { pid, port })),
       onEnd: (pid, how) => note(events.publish("balancer.ended", subject, { pid, how })),
@@ -83,31 +94,42 @@ export async function openProcesses(
     });
   }
 
+  let serving: Promise<Serving> | undefined;
   let harness: { readonly key: string; readonly open: WarmHarness } | undefined;
-  const needsServer = plan.units.some(
-    ({ profile }) => plan.profiles[profile]?.server_command != null,
-  );
-  const serving = needsServer ? await openServing() : undefined;
+  let runs = 0;
   return {
-    serving,
+    serving: async () => {
+      serving ??= openServing();
+      return await serving;
+    },
+    withoutServers: async () => {
+      await (await serving)?.servers.stop(shutdown.aborting);
+    },
     harnessFor: async (from, name) => {
       const profile = from.profiles[name];
       if (profile === undefined) throw new TypeError(`No profile "${name}" in the plan`);
-      const harnessEnv = await harnessEnvironment(env, profile, context.isLocal);
-      const key = JSON.stringify([from.harness, harnessEnv]);
+      const harnessEnv = await harnessEnvironment(env, profile, {
+        isLocal: context.isLocal,
+        signal: shutdown.aborting,
+      });
+      // One that has a model loaded must not keep it while servers start.
+      const isServerless = profile.server_command === null;
+      const key = JSON.stringify([from.harness, harnessEnv, isServerless]);
       if (harness?.key !== key) {
         await harness?.open[Symbol.asyncDispose]();
         harness = { key, open: openHarness(from, harnessEnv) };
       }
       return harness.open;
     },
+    newRunId: () => `r${++runs}`,
     [Symbol.asyncDispose]: async () => {
+      const opened = await serving?.catch(() => undefined);
       // At the same time: servers may take their time to end.
       await Promise.all([
         harness?.open[Symbol.asyncDispose](),
-        serving?.servers[Symbol.asyncDispose](),
+        opened?.servers[Symbol.asyncDispose](),
       ]);
-      await serving?.balancer[Symbol.asyncDispose]();
+      await opened?.balancer[Symbol.asyncDispose]();
     },
   };
 }

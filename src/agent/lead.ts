@@ -1,6 +1,6 @@
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
-import { ExitCode, OperatorError } from "../base/errors.ts";
+import { ExitCode, messageOf, OperatorError } from "../base/errors.ts";
 import { openJournal } from "../events/journal.ts";
 import { startHeartbeat } from "../queue/heartbeat.ts";
 import { identifyThisProcess } from "../queue/owner-record.ts";
@@ -26,7 +26,7 @@ export interface LeadEnd {
 
 /**
  * The lead agent of a job: evaluates what the run's plan has to offer until nothing is left or it is told to stop. When it
- * returns, nothing that it has started runs any more and no batch is held in its name.
+ * returns, nothing that it has started runs any more and no batch is held in its name. Never throws: see `error`.
  */
 export async function runLead({ context, leash, signals }: LeadOptions): Promise<LeadEnd> {
   const shutdown = new Shutdown();
@@ -34,6 +34,8 @@ export async function runLead({ context, leash, signals }: LeadOptions): Promise
   const letGo = leash === undefined ? () => {} : holdLeash(leash, shutdown);
   try {
     return await lead(context, shutdown);
+  } catch (error) {
+    return failedEnd(shutdown.failure ?? error);
   } finally {
     letGo();
     unlisten();
@@ -41,10 +43,20 @@ export async function runLead({ context, leash, signals }: LeadOptions): Promise
 }
 
 async function lead(context: JobContext, shutdown: Shutdown): Promise<LeadEnd> {
-  const { layout, owner, job, node } = context;
+  const { layout, owner, job, node, log } = context;
   const plan = await readPlan(layout);
   const identity = await identifyThisProcess(owner, context.isLocal ? {} : { job });
-  await using events = await openJournal({ layout, runId: plan.run_id, node, role: "agent" });
+  await using events = await openJournal({
+    layout,
+    runId: plan.run_id,
+    node,
+    role: "agent",
+    hurry: shutdown.aborting,
+    onTrouble: (error) => {
+      if (error === undefined) log.info("events can be written again");
+      else log.error({ hint: error.hint }, error.message);
+    },
+  });
   const subject = { job };
   await events.publish("agent.started", subject, {
     pid: process.pid,
@@ -65,10 +77,13 @@ async function lead(context: JobContext, shutdown: Shutdown): Promise<LeadEnd> {
     end = failedEnd(shutdown.failure ?? error);
   }
   const message = end.error?.message;
-  await events.publish("agent.ended", subject, {
-    reason: end.reason,
-    ...(message !== undefined && { message }),
-  });
+  // How it ended counts, not whether that could be written down.
+  await events
+    .publish("agent.ended", subject, {
+      reason: end.reason,
+      ...(message !== undefined && { message }),
+    })
+    .catch((error: unknown) => log.error(messageOf(error)));
   return end;
 
   async function workAsOwner(): Promise<boolean> {
@@ -76,7 +91,7 @@ async function lead(context: JobContext, shutdown: Shutdown): Promise<LeadEnd> {
     heartbeat.fenced.addEventListener("abort", () => shutdown.fail(heartbeat.fenced.reason));
     const reaper = new Reaper(layout, identity, context.clock);
     await reaper.clearRemains();
-    await using processes = await openProcesses(context, plan, events, shutdown);
+    await using processes = openProcesses(context, events, shutdown);
     return await workThroughPlan({ context, processes, events, shutdown, reaper });
   }
 }
@@ -92,7 +107,10 @@ function endOf(shutdown: Shutdown, complete: boolean): LeadEnd {
 }
 
 function failedEnd(thrown: unknown): LeadEnd {
-  const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+  // What failed while everything was closed is a consequence.
+  let first = thrown;
+  while (first instanceof SuppressedError) first = first.suppressed;
+  const error = first instanceof Error ? first : new Error(String(first));
   return {
     reason: "failed",
     exitCode: error instanceof OperatorError ? error.exitCode : ExitCode.bug,

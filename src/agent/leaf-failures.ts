@@ -58,38 +58,39 @@ export async function strike(
 
 /** Records that an evaluation ended for a reason that is not the leaf's; many of these are a strike after all. */
 export async function excuse(
-  { unit, events, clock }: FailureDeps,
-  subject: EventSubject,
+  { unit, clock }: Pick<FailureDeps, "unit" | "clock">,
   { leaf, ...attempt }: FailedAttempt,
   reason: string,
-  failure?: LeafFailure,
 ): Promise<void> {
-  const fingerprint = fingerprintOf(unit, leaf);
+  const key = strikeKey(leaf, fingerprintOf(unit, leaf));
   const at = new Date(clock.now()).toISOString();
-  await recordStrike(unit.layout, unit.planned.id, strikeKey(leaf, fingerprint), {
+  await recordStrike(unit.layout, unit.planned.id, key, {
     kind: "excused",
     reason,
     ...attempt,
     at,
   });
-  if (failure === undefined) return;
-  await events.publish(
-    "leaf.failed",
-    { ...subject, leaf },
-    {
-      fingerprint,
-      class: failure.class,
-      message: failure.message,
-      trace_tail: failure.trace_tail.slice(-20),
-      strike: null,
-    },
-  );
+}
+
+/** Tells of a failure that is no strike. */
+export async function reportExcused(
+  { unit, events }: Pick<FailureDeps, "unit" | "events">,
+  about: EventSubject & { readonly leaf: LeafId },
+  { class: failureClass, message, trace_tail }: LeafFailure,
+): Promise<void> {
+  await events.publish("leaf.failed", about, {
+    fingerprint: fingerprintOf(unit, about.leaf),
+    class: failureClass,
+    message,
+    trace_tail: trace_tail.slice(-20),
+    strike: null,
+  });
 }
 
 /** Takes back the strikes of leaves that turned out not to be at fault. */
 export async function pardon(
   { unit, clock }: Pick<FailureDeps, "unit" | "clock">,
-  leaves: readonly LeafId[],
+  leaves: Iterable<LeafId>,
 ): Promise<void> {
   const at = new Date(clock.now()).toISOString();
   for (const leaf of leaves) {

@@ -1,4 +1,5 @@
 /** The one file that jobs start: `lead`, and the processes that it starts from the same file, `node` and `balancer`. */
+import { close as closeInspector, url as inspectorUrl } from "node:inspector";
 import { hostname } from "node:os";
 import { parseArgs } from "node:util";
 import { runBalancer } from "../balancer/main.ts";
@@ -22,6 +23,8 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 async function lead(argv: string[]): Promise<number> {
+  // Whoever started us may be gone, and its pipes and terminal with it.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   const { values } = parseArgs({
     args: argv,
     options: {
@@ -35,7 +38,7 @@ async function lead(argv: string[]): Promise<number> {
     throw new UsageError("agent.run", "Cannot start agent: no --run given");
   }
   const { job } = values;
-  const end = await runLead({
+  const running = runLead({
     context: {
       layout: new RunLayout(values.run),
       owner: (values.owner as OwnerId | undefined) ?? newOwnerId(job, process.pid),
@@ -51,6 +54,15 @@ async function lead(argv: string[]): Promise<number> {
     leash: values.leash ? process.stdin : undefined,
     signals: process,
   });
+  // Node opens its inspector on a USR1 that comes before anybody listens: it meant us.
+  if (
+    inspectorUrl() !== undefined &&
+    !process.execArgv.some((arg) => arg.startsWith("--inspect"))
+  ) {
+    closeInspector();
+    process.kill(process.pid, "SIGUSR1");
+  }
+  const end = await running;
   tell(end);
   return end.exitCode;
 }

@@ -31,7 +31,12 @@ export async function runNodeAgent(options: {
     const ended = (before?.ended ?? Promise.resolve()).then(() =>
       superviseServer(spec, { env, report, signal: stop.signal }),
     );
-    running.set(spec.server, { key: spec.key, stop, ended });
+    const supervised = { key: spec.key, stop, ended };
+    running.set(spec.server, supervised);
+    // One that was given up is tried anew when it is asked for again.
+    void ended.then(() => {
+      if (running.get(spec.server) === supervised) running.delete(spec.server);
+    });
   }
 
   const lines = createInterface({ input: stdin });

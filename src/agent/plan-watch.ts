@@ -1,4 +1,5 @@
 import { stat } from "node:fs/promises";
+import type { Clock } from "../base/clock.ts";
 import { readEpoch } from "../queue/epoch.ts";
 import type { RunLayout } from "../run/layout.ts";
 
@@ -11,26 +12,21 @@ export interface PlanWatch extends Disposable {
 }
 
 /** Opened before the plan is read, so that no change falls between. */
-export async function openPlanWatch(layout: RunLayout): Promise<PlanWatch> {
+export async function openPlanWatch(layout: RunLayout, clock: Clock): Promise<PlanWatch> {
   const before = await markOf(layout);
   const changed = new AbortController();
-  let looking = false;
+  const closed = new AbortController();
   const look = async (): Promise<void> => {
-    if (looking) return;
-    looking = true;
-    try {
-      if ((await markOf(layout)) !== before) {
-        changed.abort(new DOMException("The plan has changed", "AbortError"));
-      }
-    } catch {
+    while (!changed.signal.aborted) {
+      await clock.sleep(lookEveryMs, closed.signal);
       // A file system that does not answer now is no news about the plan.
-    } finally {
-      looking = false;
+      const mark = await markOf(layout).catch(() => before);
+      if (mark !== before) changed.abort(new DOMException("The plan has changed", "AbortError"));
     }
   };
-  const timer = setInterval(() => void look(), lookEveryMs);
-  timer.unref();
-  return { changed: changed.signal, [Symbol.dispose]: () => clearInterval(timer) };
+  // Ends when the watch is closed.
+  look().catch(() => {});
+  return { changed: changed.signal, [Symbol.dispose]: () => closed.abort() };
 }
 
 async function markOf(layout: RunLayout): Promise<string> {

@@ -29,6 +29,7 @@ export async function startServerProcess(
     readonly port: number;
     readonly startAttempt: number;
     readonly env: NodeJS.ProcessEnv;
+    readonly signal: AbortSignal;
   },
 ): Promise<ServerProcess> {
   const { port, startAttempt } = options;
@@ -42,7 +43,7 @@ export async function startServerProcess(
     EH_SERVER_ID: String(spec.server),
     [lifeName]: life,
   };
-  const env = { ...base, ...(await expandEnvVars(spec.env_vars, base)) };
+  const env = { ...base, ...(await expandEnvVars(spec.env_vars, base, options.signal)) };
   const log = `${spec.log_prefix}-attempt${startAttempt}.log`;
   const file = await open(log, "a");
   try {

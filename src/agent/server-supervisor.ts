@@ -74,7 +74,8 @@ async function oneLife(
   const { clock = systemClock, report, signal } = options;
   const startedAt = clock.monotonic();
   const port = await (options.choosePort ?? choosePort)(strangers);
-  await using server = await startServerProcess(spec, { port, startAttempt, env: options.env });
+  const { env } = options;
+  await using server = await startServerProcess(spec, { port, startAttempt, env, signal });
   const about = { server: spec.server, key: spec.key };
   report({ type: "starting", ...about, start_attempt: startAttempt, port, log: server.log });
 

@@ -2,6 +2,7 @@ import { type Clock, systemClock } from "../base/clock.ts";
 import type { EventSink } from "../events/event.ts";
 import type { BalancerClient, ChildPlace } from "./balancer-client.ts";
 import { type Child, keepChild } from "./child.ts";
+import { askHealth } from "./health.ts";
 import { type NodeOrder, NodeReport, type ServerSpec } from "./node-protocol.ts";
 
 /** Why a unit's servers will not serve it any more. */
@@ -26,8 +27,10 @@ export interface Servers extends AsyncDisposable {
   ): void;
   /** Lets go of the unit; its servers run on until others are assigned. */
   leave(): void;
-  /** True when a server, the node agent or the balancer was not well at some time since this instant (monotonic). */
-  disturbedSince(at: number): boolean;
+  /** Stops them all. Resolves when nothing of them is left, or the signal aborts. */
+  stop(signal: AbortSignal): Promise<void>;
+  /** True when a server or the node agent was not well at some time since this instant (monotonic), or is not now. */
+  disturbedSince(at: number): Promise<boolean>;
 }
 
 export interface ServersOptions {
@@ -41,14 +44,12 @@ export interface ServersOptions {
 
 /** A server that dies so often in a row without an answered request in between is no use. */
 const minBarrenLives = 3;
-/** The balancer tells its counts four times a second. */
-const countsLagMs = 600;
 
 interface ServerState {
   readonly spec: ServerSpec;
   url: string | undefined;
-  /** Requests answered when it became healthy. */
-  answeredBefore: number;
+  /** Requests answered when it became healthy: what the balancer says of them comes a moment later. */
+  answeredBefore: Promise<number>;
   barrenLives: number;
   wasHealthy: boolean;
 }
@@ -71,7 +72,14 @@ export function openServers(options: ServersOptions): Servers {
     disturbedAt = clock.monotonic();
   };
   const order = (): NodeOrder => ({ type: "servers", servers: [...(assigned?.specs ?? [])] });
-  const answered = () => balancer.totals?.answered ?? 0;
+  /** Keys of what the node agent may still run. */
+  const alive = new Set<string>();
+  let ended = Promise.withResolvers<void>();
+  const forget = (keys: Iterable<string>): void => {
+    for (const key of keys) alive.delete(key);
+    ended.resolve();
+    ended = Promise.withResolvers();
+  };
 
   const route = (): void => {
     const states = [...(assigned?.states.values() ?? [])];
@@ -93,10 +101,11 @@ export function openServers(options: ServersOptions): Servers {
     written.catch(() => {});
   };
 
+  /** Sees how much a life of a server that was healthy was good for. */
   async function countLife(state: ServerState, reason: string, logTail: string[]): Promise<void> {
-    await clock.sleep(countsLagMs);
+    const answered = (await balancer.answered()) - (await state.answeredBefore);
     if (assigned?.states.get(state.spec.key) !== state) return;
-    state.barrenLives = answered() > state.answeredBefore ? 0 : state.barrenLives + 1;
+    state.barrenLives = answered > 0 ? 0 : state.barrenLives + 1;
     if (state.barrenLives < Math.max(minBarrenLives, state.spec.start_attempts)) return;
     const lives = `it ended ${state.barrenLives} times in a row without answering a request`;
     fail({ class: "server-crash-loop", reason: `${lives}: ${reason}`, logTail });
@@ -104,20 +113,25 @@ export function openServers(options: ServersOptions): Servers {
 
   function hear(report: NodeReport): void {
     if (report.type === "pong") return;
+    if (report.type === "stopped" || report.type === "failed") forget([report.key]);
+    else alive.add(report.key);
     const state = assigned?.states.get(report.key);
     if (state === undefined) return;
     publish(report);
     if (report.type === "healthy") {
-      state.url = report.url;
+      const { server, url, warning } = report;
+      if (warning !== undefined) options.place.log.warn({ server, warning }, "a server looks odd");
+      // Asked before the balancer may use it.
+      if (state.url === undefined) state.answeredBefore = balancer.answered();
+      state.url = url;
       state.wasHealthy = true;
-      state.answeredBefore = answered();
     } else {
       if (report.type !== "starting" || state.wasHealthy) disturbed();
       state.url = undefined;
     }
     route();
     if (report.type === "down" && report.served) {
-      countLife(state, report.reason, report.log_tail).catch(() => {});
+      void countLife(state, report.reason, report.log_tail);
     }
     if (report.type === "failed") {
       const { reason, log_tail } = report;
@@ -134,6 +148,7 @@ export function openServers(options: ServersOptions): Servers {
     onReport: hear,
     onEnd: () => {
       disturbed();
+      forget(alive);
       for (const state of assigned?.states.values() ?? []) state.url = undefined;
       route();
     },
@@ -148,22 +163,38 @@ export function openServers(options: ServersOptions): Servers {
         specs.map((spec) => [spec.key, before?.states.get(spec.key) ?? newState(spec)]),
       );
       assigned = { unit, specs, timeoutS, states, onFailed };
+      for (const { key } of specs) alive.add(key);
       child.send(order());
       route();
     },
     leave: () => {
       if (assigned !== undefined) assigned.onFailed = undefined;
     },
-    disturbedSince: (at) => {
-      const states = [...(assigned?.states.values() ?? [])];
-      return disturbedAt >= at || states.every(({ url }) => url === undefined);
+    stop: async (signal) => {
+      assigned = undefined;
+      child.send(order());
+      route();
+      const aborted = new Promise((resolve) => {
+        signal.addEventListener("abort", resolve, { once: true });
+      });
+      while (alive.size > 0 && !signal.aborted) await Promise.race([ended.promise, aborted]);
+    },
+    disturbedSince: async (at) => {
+      const urls = [...(assigned?.states.values() ?? [])].flatMap(({ url }) => url ?? []);
+      if (disturbedAt >= at || urls.length === 0) return true;
+      // Looks at a server that runs come seldom: it may be ill, and nobody has seen it yet.
+      const healths = await Promise.all(urls.map((url) => askHealth(url, never)));
+      return healths.some(({ ok }) => !ok);
     },
     [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
   };
 }
 
+const never = new AbortController().signal;
+
 function newState(spec: ServerSpec): ServerState {
-  return { spec, url: undefined, answeredBefore: 0, barrenLives: 0, wasHealthy: false };
+  const answeredBefore = Promise.resolve(0);
+  return { spec, url: undefined, answeredBefore, barrenLives: 0, wasHealthy: false };
 }
 
 async function publishReport(

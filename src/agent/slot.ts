@@ -1,6 +1,6 @@
 import type { Lease, Queue } from "../queue/queue.ts";
 import type { OwnerId, ShardId } from "../run/ids.ts";
-import { type BatchDeps, runBatch } from "./batch-run.ts";
+import { type BatchDeps, BatchRun } from "./batch-run.ts";
 
 /** Knows how many slots hold a batch, so that an idle one can tell whether work may still come back from another. */
 export class SlotRoom {
@@ -74,13 +74,15 @@ async function claimNext(
 async function useLease(deps: SlotDeps, lease: Lease, slot: number): Promise<void> {
   const { clock, events, unit, job } = deps;
   const startedAt = clock.monotonic();
-  const { outcome, counts } = await runBatch(deps, lease, slot);
+  const run = new BatchRun(deps, lease, slot);
+  const outcome = await run.evaluate();
   const reason = outcome.kind === "released" ? outcome.reason : undefined;
   // Leaf files hold the results already: a crash from here on costs the next owner one look, never a result.
   const held =
     reason === undefined
       ? await lease.finish()
       : await lease.release(reason === "failed-leaves" ? "dropped" : reason);
+  const counts = await run.settle();
   await events.publish(
     "batch.ended",
     { unit: unit.planned.id, batch: lease.batch.id, attempt: lease.attempt, job },

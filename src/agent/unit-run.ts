@@ -4,7 +4,7 @@ import { recordUnitFailure } from "../queue/stopped-units.ts";
 import type { BatchDeps } from "./batch-run.ts";
 import { Breaker } from "./breaker.ts";
 import { pardon } from "./leaf-failures.ts";
-import { runSlot, SlotRoom } from "./slot.ts";
+import { runSlot, type SlotDeps, SlotRoom } from "./slot.ts";
 import { sweepLeftovers } from "./sweep.ts";
 import { fingerprintsOf, openLeaves, readUnitState, type WorkUnit } from "./unit.ts";
 import type { BatchHarness } from "./warm-harness.ts";
@@ -67,46 +67,41 @@ export async function runUnit(deps: UnitRunDeps): Promise<UnitOutcome> {
 
 /** @returns why the unit was given up, if it was. */
 async function runSlots(deps: UnitRunDeps): Promise<UnitStop | undefined> {
-  const { unit, clock, events, draining, aborting } = deps;
+  const { unit, clock, draining, aborting } = deps;
   const stopping = new AbortController();
   let stopped: UnitStop | undefined;
   const stop = (why: UnitStop): void => {
+    // What ends while everything is ended is no reason.
+    if (aborting.aborted) return;
     stopped ??= why;
     stopping.abort(new DOMException(`Unit stopped: ${why.reason}`, "AbortError"));
   };
-  const pardoned: Promise<void>[] = [];
-  const room = new SlotRoom();
+  const { coverage } = await readUnitState(unit);
   await using group = new TaskGroup();
   const ending = AbortSignal.any([aborting, stopping.signal, group.signal]);
-  const slotDeps = {
+  const slotDeps: SlotDeps = {
     ...deps,
-    breaker: new Breaker(deps.slots),
-    room,
+    breaker: new Breaker({ slots: deps.slots, proven: coverage.done.size > 0 }),
+    room: new SlotRoom(),
     ending,
     yielding: AbortSignal.any([ending, draining]),
     releaseReason: (): ReleaseReason => {
+      // A server that was healthy may have died of the leaf at hand.
       if (stopped !== undefined)
-        return stopped.class.startsWith("server") ? "server-lost" : "unit-stopped";
+        return stopped.class === "server-crash-loop" ? "server-lost" : "unit-stopped";
       return aborting.aborted ? "aborted" : "draining";
     },
-    onTrip: (trip: {
-      class: string;
-      reason: string;
-      leaves: Parameters<typeof pardon>[1];
-    }): void => {
-      pardoned.push(pardon({ unit, clock }, trip.leaves));
+    onTrip: async (trip) => {
       stop(trip);
+      await pardon({ unit, clock }, trip.leaves);
     },
   };
   deps.begin(stop);
   try {
-    for (let slot = 0; slot < deps.slots; slot++) {
-      group.start(() => runSlot({ ...slotDeps, events }, slot));
-    }
+    for (let slot = 0; slot < deps.slots; slot++) group.start(() => runSlot(slotDeps, slot));
     await group.join();
   } finally {
     deps.end();
-    await Promise.all(pardoned);
   }
   return stopped;
 }

@@ -38,7 +38,7 @@ export interface WarmHarness extends BatchHarness, AsyncDisposable {}
 export interface WarmHarnessOptions
   extends Pick<
     ChildOptions<HarnessRequest, HarnessMessage>,
-    "file" | "args" | "env" | "cwd" | "logFd" | "onGivenUp" | "onEnd"
+    "file" | "args" | "env" | "cwd" | "logFd" | "log" | "onGivenUp" | "onEnd"
   > {
   /** Those of the plan; a harness with another lm_eval is refused. */
   readonly versions: HarnessVersions;
@@ -48,8 +48,8 @@ export interface WarmHarnessOptions
 
 /** Importing lm_eval from a cold network file system takes its time. */
 const startMs = 900_000;
-/** The harness ends a child by TERM, then KILL; one that does not manage is replaced. */
-const cancelMs = 20_000;
+/** The harness ends a child by TERM, and by KILL 2 s later; one that does not manage is replaced. */
+const cancelMs = 8_000;
 
 interface Running {
   readonly onMessage: (message: RunMessage) => void;
@@ -61,6 +61,7 @@ export function openWarmHarness(options: WarmHarnessOptions): WarmHarness {
   const { clock = systemClock } = options;
   const running = new Map<string, Running>();
   let ready = Promise.withResolvers<void>();
+  let isReady = false;
   let startedAt = clock.monotonic();
 
   function greet(hello: Hello): void {
@@ -70,6 +71,7 @@ export function openWarmHarness(options: WarmHarnessOptions): WarmHarness {
       return;
     }
     options.onHello(hello, (clock.monotonic() - startedAt) / 1000);
+    isReady = true;
     ready.resolve();
   }
 
@@ -103,18 +105,20 @@ export function openWarmHarness(options: WarmHarnessOptions): WarmHarness {
     },
     onReport: hear,
     onEnd: (pid, how) => {
-      ready = Promise.withResolvers();
+      // Whoever waits for one that died on its way waits for the next one.
+      if (isReady) ready = Promise.withResolvers();
+      isReady = false;
       for (const run of running.values()) run.end({ kind: "lost" });
       options.onEnd(pid, how);
     },
     startMs,
-    closeGraceMs: 5_000,
+    // It obeys at once, unless it still imports; then nobody needs it.
+    closeGraceMs: 1_000,
   });
 
   return {
     run: async (request, { onMessage, signal }) => {
-      const isReady = await race(() => ready.promise, signal);
-      if (!isReady) return { kind: "lost" };
+      if (!(await race(ready.promise, signal))) return { kind: "lost" };
       const { promise, resolve: end } = Promise.withResolvers<RunEnd>();
       running.set(request.id, { onMessage, end });
       const over = new AbortController();
@@ -140,14 +144,14 @@ export function openWarmHarness(options: WarmHarnessOptions): WarmHarness {
   };
 }
 
-/** Waits for the promise at hand. @returns false when the signal aborts first. */
-async function race(promise: () => Promise<void>, signal: AbortSignal): Promise<boolean> {
+/** Waits for the promise. @returns false when the signal aborts first. */
+async function race(promise: Promise<void>, signal: AbortSignal): Promise<boolean> {
   if (signal.aborted) return false;
   const { promise: aborted, resolve } = Promise.withResolvers<boolean>();
   const abort = () => resolve(false);
   signal.addEventListener("abort", abort, { once: true });
   try {
-    return await Promise.race([promise().then(() => true), aborted]);
+    return await Promise.race([promise.then(() => true), aborted]);
   } finally {
     signal.removeEventListener("abort", abort);
   }

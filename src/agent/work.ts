@@ -10,7 +10,7 @@ import { readPlan } from "../run/plan-file.ts";
 import { logNames } from "./agent-logs.ts";
 import type { BatchRequest } from "./batch-run.ts";
 import { childEnvironment, evaluationVariables } from "./environment.ts";
-import type { JobContext, JobProcesses } from "./job.ts";
+import type { JobContext, JobProcesses, Serving } from "./job.ts";
 import { openPlanWatch } from "./plan-watch.ts";
 import type { Reaper } from "./reaper.ts";
 import type { Shutdown } from "./shutdown.ts";
@@ -40,7 +40,7 @@ export async function workThroughPlan(deps: WorkDeps): Promise<boolean> {
   const { context, shutdown } = deps;
   const givenUp: GivenUp = new Set();
   for (;;) {
-    using watch = await openPlanWatch(context.layout);
+    using watch = await openPlanWatch(context.layout, context.clock);
     const plan = await readPlan(context.layout);
     await using queue = await openFsQueue({ layout: context.layout, epoch: plan.epoch });
     const units = await readUnits(deps, plan);
@@ -98,9 +98,9 @@ async function workOn(
 ): Promise<UnitOutcome> {
   const { context, processes, events, shutdown, reaper } = deps;
   const { profile, plan, planned } = unit;
-  const { serving } = processes;
   const isServerless = profile.server_command === null;
-  const logs = logNames(context.layout, plan.job_name, context.job);
+  const serving = isServerless ? undefined : await processes.serving();
+  if (isServerless) await processes.withoutServers();
   const harness = await processes.harnessFor(plan, planned.profile);
   return await runUnit({
     unit,
@@ -112,12 +112,11 @@ async function workOn(
     harness,
     // A model that lm_eval loads itself is loaded once, so one batch at a time.
     slots: isServerless || plan.in_config_order ? 1 : profile.slots,
-    request: await requestMaker(deps, unit),
-    settle: async (account) => (isServerless ? undefined : await serving?.balancer.settle(account)),
-    disturbedSince: (at) => !isServerless && serving?.servers.disturbedSince(at) === true,
+    request: await requestMaker(deps, unit, serving),
+    settle: async (account) => await serving?.balancer.settle(account),
+    disturbedSince: async (at) => (await serving?.servers.disturbedSince(at)) === true,
     begin: (onFailed) => {
-      if (isServerless) return;
-      const specs = serverSpecs(unit, logs);
+      const specs = serverSpecs(unit, logNames(context.layout, plan.job_name, context.job));
       serving?.servers.assign(planned.id, specs, profile.request_timeout_s, (failed) => {
         const tail = failed.logTail.at(-1);
         const reason =
@@ -125,9 +124,7 @@ async function workOn(
         onFailed({ class: failed.class, reason });
       });
     },
-    end: () => {
-      if (!isServerless) serving?.servers.leave();
-    },
+    end: () => serving?.servers.leave(),
     reap: () => reaper.reap(queue, unit),
     isGone: reaper.isGone,
     draining: AbortSignal.any([shutdown.draining, planChanged]),
@@ -137,31 +134,40 @@ async function workOn(
 
 /** What a run request of this unit says, but for its leaves. */
 async function requestMaker(
-  { context, processes }: WorkDeps,
+  { context, processes, shutdown }: WorkDeps,
   unit: WorkUnit,
-): Promise<(account: string, attempt: number) => BatchRequest> {
+  serving: Serving | undefined,
+): Promise<(attempt: number) => BatchRequest> {
   const { profile, plan, planned, directory } = unit;
   const { owner, job, env } = context;
-  const balancer = profile.server_command === null ? undefined : processes.serving?.balancer;
+  const balancer = serving?.balancer;
   const base = childEnvironment(env, owner);
-  const variables = await evaluationVariables(base, unit, balancer?.port);
-  const logs = logNames(context.layout, plan.job_name, job);
-  return (account, attempt) => ({
-    evaluation: { model_args: profile.model_args, lm_eval_args: profile.lm_eval_args },
-    env: variables,
-    base_url_prefix: balancer?.prefix(account) ?? null,
-    request_timeout_s: balancer === undefined ? profile.request_timeout_s : behindBalancer.timeoutS,
-    request_retries:
-      balancer === undefined
-        ? profile.request_retries
-        : Math.max(profile.request_retries, behindBalancer.retries),
-    output_dir: directory,
-    owner,
-    record: { run: plan.run_id, job, node: context.node, attempt },
-    log_file: logs.harness(unit),
-    cwd: plan.working_directory,
-    resident: balancer === undefined ? planned.id : null,
+  const variables = await evaluationVariables(base, unit, {
+    port: balancer?.port,
+    signal: shutdown.aborting,
   });
+  const logs = logNames(context.layout, plan.job_name, job);
+  return (attempt) => {
+    const id = processes.newRunId();
+    return {
+      id,
+      evaluation: { model_args: profile.model_args, lm_eval_args: profile.lm_eval_args },
+      env: variables,
+      base_url_prefix: balancer?.prefix(id) ?? null,
+      request_timeout_s:
+        balancer === undefined ? profile.request_timeout_s : behindBalancer.timeoutS,
+      request_retries:
+        balancer === undefined
+          ? profile.request_retries
+          : Math.max(profile.request_retries, behindBalancer.retries),
+      output_dir: directory,
+      owner,
+      record: { run: plan.run_id, job, node: context.node, attempt },
+      log_file: logs.harness(unit),
+      cwd: plan.working_directory,
+      resident: balancer === undefined ? planned.id : null,
+    };
+  };
 }
 
 async function isComplete(units: readonly WorkUnit[]): Promise<boolean> {

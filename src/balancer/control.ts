@@ -33,6 +33,8 @@ export const BalancerOrder = z.discriminatedUnion("type", [
   }),
   /** Asks for the counts of an account and forgets them. Answered by `settled`. */
   z.strictObject({ type: z.literal("settle"), account: z.string() }),
+  /** Asks for `totals` at once. Those that follow count what this order and later ones bring about. */
+  z.strictObject({ type: z.literal("totals") }),
   z.strictObject({ type: z.literal("ping"), n: z.int() }),
 ]);
 export type BalancerOrder = z.output<typeof BalancerOrder>;
@@ -50,7 +52,7 @@ export type Counts = z.output<typeof Counts>;
 
 export const BalancerReport = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("listening"), port: z.int() }),
-  /** Since the start; sent at most four times a second, when something has changed. */
+  /** Since the start; sent when asked for, and else at most four times a second, when something has changed. */
   z.strictObject({
     type: z.literal("totals"),
     ...counts,

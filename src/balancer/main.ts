@@ -11,28 +11,28 @@ export async function runBalancer(stdin: Readable, stdout: Writable): Promise<vo
   const report = (message: BalancerReport): void => {
     stdout.write(`${JSON.stringify(message)}\n`);
   };
+  // Whoever listens may be gone already: then its end of stdin is on its way.
+  stdout.on("error", () => {});
   let proxy: RunningProxy | undefined;
   let reported = "";
   const reportTotals = (): void => {
     if (proxy === undefined) return;
-    const { inFlight, retries } = proxy.load;
-    const totals = {
-      ...proxy.accounts.totals,
-      in_flight: inFlight,
-      waiting: proxy.pool.waiting,
-      retries,
-    };
-    const text = JSON.stringify(totals);
-    if (text !== reported) report({ type: "totals", ...totals });
-    reported = text;
+    const totals = totalsOf(proxy);
+    reported = JSON.stringify(totals);
+    report(totals);
   };
-  const timer = setInterval(reportTotals, totalsEveryMs);
+  const reportNewTotals = (): void => {
+    if (proxy !== undefined && JSON.stringify(totalsOf(proxy)) !== reported) reportTotals();
+  };
+  const timer = setInterval(reportNewTotals, totalsEveryMs);
   try {
     for await (const line of createInterface({ input: stdin })) {
       const order = BalancerOrder.parse(JSON.parse(line));
       if (order.type === "listen") {
         proxy = await startProxy({ ...order, attemptTimeoutMs: order.attempt_timeout_s * 1000 });
         report({ type: "listening", port: proxy.port });
+      } else if (order.type === "totals") {
+        reportTotals();
       } else if (order.type === "ping") {
         report({ type: "pong", n: order.n });
       } else if (proxy !== undefined) {
@@ -46,6 +46,16 @@ export async function runBalancer(stdin: Readable, stdout: Writable): Promise<vo
     clearInterval(timer);
     await proxy?.[Symbol.asyncDispose]();
   }
+}
+
+function totalsOf({
+  accounts,
+  load,
+  pool,
+}: RunningProxy): Extract<BalancerReport, { type: "totals" }> {
+  const { inFlight, retries } = load;
+  const { waiting } = pool;
+  return { type: "totals", ...accounts.totals, in_flight: inFlight, waiting, retries };
 }
 
 function obey(

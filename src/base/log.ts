@@ -7,8 +7,11 @@ export type { Logger };
  * @param target a file descriptor or a path; the default is stderr.
  */
 export function openLog(target: number | string = 2, level = "info"): Logger {
+  const to = destination({ dest: target, sync: true, mkdir: false });
+  // A terminal that was closed, a full disk: no reason to end what is told of.
+  to.on("error", () => {});
   return pino(
     { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, messageKey: "message" },
-    destination({ dest: target, sync: true, mkdir: false }),
+    to,
   );
 }

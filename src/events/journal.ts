@@ -21,6 +21,8 @@ export interface JournalOptions {
   readonly clock?: Clock;
   /** Opens the file; for tests of full disks. */
   readonly openFile?: (path: string, flags: "ax" | "a") => Promise<JournalFile>;
+  /** When it aborts, what can't be written within 5 s fails, as when the journal is closed. */
+  readonly hurry?: AbortSignal;
   /** Told when writing fails (again and again while it does), and with undefined when it works again. */
   readonly onTrouble?: (error: JournalError | undefined) => void;
 }
@@ -48,7 +50,7 @@ export interface Journal extends EventSink, AsyncDisposable {
 /** Of the pauses between attempts to write; they double. */
 const firstPauseMs = 100;
 const longestPauseMs = 5_000;
-/** How long closing goes on trying. */
+/** How long closing, or a journal in a hurry, goes on trying. */
 const closingMs = 5_000;
 /** Lines that may wait for an fsync. */
 const maxUnsynced = 64;
@@ -107,7 +109,10 @@ class FileJournal implements Journal {
   #lost: JournalError | undefined;
   #writing: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
+  /** Aborts when there is no time for another attempt. */
   readonly #closeSignal = new AbortController();
+  /** Aborts when the journal is closed. */
+  readonly #closed = new AbortController();
 
   constructor(options: JournalOptions & { writer: string; path: string }, file: JournalFile) {
     this.writer = options.writer;
@@ -115,6 +120,10 @@ class FileJournal implements Journal {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#file = file;
+    const { hurry } = options;
+    const giveUpSoon = () => this.#giveUpSoon();
+    if (hurry?.aborted === true) giveUpSoon();
+    hurry?.addEventListener("abort", giveUpSoon, { once: true, signal: this.#closed.signal });
   }
 
   publish: EventSink["publish"] = async (type, subject, body) => {
@@ -206,14 +215,17 @@ class FileJournal implements Journal {
     }
   }
 
-  async #close(): Promise<void> {
-    const written = new AbortController();
-    void this.#clock.sleep(closingMs, written.signal).then(
+  #giveUpSoon(): void {
+    void this.#clock.sleep(closingMs, this.#closed.signal).then(
       () => this.#closeSignal.abort(),
       () => {},
     );
+  }
+
+  async #close(): Promise<void> {
+    this.#giveUpSoon();
     await this.#writing;
-    written.abort();
+    this.#closed.abort();
     const file = this.#file;
     this.#file = undefined;
     try {

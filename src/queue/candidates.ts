@@ -14,7 +14,7 @@ const spread = 8;
 
 /**
  * Chooses which ready batches to try, in which order. Alone (`crowd` 0) that is the order of the specification, longest
- * expected first. In a crowd each claimer takes a short run from a random place near the front: close to that order, and
+ * expected first, with those behind that were tried more often: what fails must not keep the rest waiting. In a crowd each claimer takes a short run from a random place near the front: close to that order, and
  * seldom where another one tries.
  * @param crowd how many others claim from this shard now, about
  * @param random in [0, 1)
@@ -28,6 +28,7 @@ export function chooseCandidates(
   for (const [batch, state] of states) {
     if (state.kind === "ready") ready.push({ batch, attempt: state.attempt });
   }
+  ready.sort((a, b) => a.attempt - b.attempt);
   if (crowd === 0) return ready.slice(0, longestRun);
   const share = Math.floor(ready.length / (spread * (crowd + 1)));
   const run = Math.min(Math.max(share, 1), longestRun);

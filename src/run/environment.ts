@@ -4,11 +4,12 @@ import { runToEnd } from "../base/spawn.ts";
 /**
  * The values of `env_vars` as bash expands them inside double quotes, in order, so that a later one may use an earlier one
  * (`${SCRATCH}/cache`, `$(hostname)`). Only the named variables are returned.
- * @throws {EnvironmentError} when bash is missing or reports an error.
+ * @throws {EnvironmentError} when bash is missing or reports an error. @throws the signal's reason when it aborts first.
  */
 export async function expandEnvVars(
   envVars: Readonly<Record<string, string>>,
   base: NodeJS.ProcessEnv,
+  signal?: AbortSignal,
 ): Promise<Record<string, string>> {
   const names = Object.keys(envVars);
   if (names.length === 0) return {};
@@ -18,8 +19,9 @@ export async function expandEnvVars(
   const { code, stdout, stderr } = await runToEnd(
     "bash",
     ["-c", ["set -e", ...exports, ...prints].join("\n")],
-    { env: base },
+    { env: base, ...(signal !== undefined && { signal }) },
   );
+  signal?.throwIfAborted();
   if (code !== 0) {
     throw new EnvironmentError("env-vars.expand", `Cannot expand env_vars: ${stderr.trim()}`, {
       hint: "The values are expanded by bash inside double quotes; try them in a shell.",
