@@ -87,7 +87,7 @@ function putNaN(value: unknown, marker: string): unknown {
 /** Parses JSON with integers beyond 2^53 as bigint. @throws {SyntaxError} as JSON.parse does. */
 export function parseExactJson(text: string): unknown {
   // A reviver takes many times as long, and hardly any text holds such an integer.
-  if (!/(?<![\w.])\d{16}/.test(text)) return JSON.parse(text);
+  if (!/(?<![\w.])\d{16,}(?![\w.])/.test(text)) return JSON.parse(text);
   const revive = (_key: string, value: unknown, context: { source?: string }) =>
     typeof value === "number" &&
     !Number.isSafeInteger(value) &&
