@@ -10,6 +10,7 @@ import "./config/config.test.ts";
 import "./config/nearest.test.ts";
 import "./config/numbers.test.ts";
 import "./config/profile.test.ts";
+import "./config/reference.test.ts";
 import "./config/warnings.test.ts";
 import "./config/yaml.test.ts";
 import "./controller/batches.test.ts";

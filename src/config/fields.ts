@@ -40,7 +40,13 @@ export function largeInteger(minimum: number | undefined, description: string) {
       context.addIssue({ code: "custom", message: `must be a whole number${form}`, params });
       return z.NEVER;
     })
-    .meta({ type: "integer", ...(minimum === undefined ? {} : { minimum }), description });
+    .meta({
+      // Text too: `2_097_152` is a number in YAML 1.1, and text to an editor that knows 1.2 only.
+      type: ["integer", "string"],
+      pattern: "^ *[-+]?[0-9][0-9_]*(\\.0+)? *$",
+      ...(minimum === undefined ? {} : { minimum }),
+      description,
+    });
 }
 
 /** `1e6` and `1.5e12` are text in YAML 1.1. */
@@ -65,7 +71,7 @@ export function tokens(description: string) {
       context.addIssue({ code: "custom", message: tokensForms, params });
       return z.NEVER;
     })
-    .meta({ type: ["integer", "number", "string"], description });
+    .meta({ type: ["number", "string"], description });
 }
 
 /** Values of `model_args` and `lm_eval_args`, after YAML: what JSON can hold, and bigints. */

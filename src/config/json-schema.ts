@@ -9,11 +9,25 @@ export function configJsonSchema(): JsonSchema {
     io: "input",
     target: "draft-7",
     unrepresentable: "any",
-    override: ({ jsonSchema }) => {
+    override: ({ zodSchema, jsonSchema }) => {
+      if (zodSchema instanceof z.ZodDefault)
+        jsonSchema.default = zodSchema.def.defaultValue as never;
+      if (jsonSchema.description === "") delete jsonSchema.description;
+      hoistDescription(jsonSchema);
       delete jsonSchema.propertyNames;
       // Notes and anchors are free in every map.
       if (jsonSchema.type === "object") jsonSchema.patternProperties = { "^x-": {} };
     },
   });
   return { $schema: schema.$schema, title: "eval-hive config", ...schema };
+}
+
+/** A field that may be null is explained by its other form: editors show what stands outside. */
+function hoistDescription(schema: JsonSchema): void {
+  const { anyOf } = schema;
+  if (!Array.isArray(anyOf) || schema["description"] !== undefined) return;
+  const explained = (anyOf as JsonSchema[]).find(({ description }) => description !== undefined);
+  if (explained === undefined) return;
+  schema["description"] = explained["description"];
+  delete explained["description"];
 }

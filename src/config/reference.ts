@@ -6,24 +6,38 @@ export function renderSchema(): string {
 }
 
 /**
- * docs/config.md with its tables written anew. A table stands between `<!-- keys: path -->` and `<!-- end -->`; `path` is
- * that of a block, `.` for the top of the file, `*` for any name; keys may be named after a colon to choose some of them.
+ * docs/config.md with all that follows from the schema written anew, between markers:
+ * `<!-- keys: PATH -->` … `<!-- end -->` a table of the keys of a block, or of those that are named after its path;
+ * `<!-- names: PATH -->` … `<!-- end -->` their names only. PATH is `.` for the top of the file, `*` for any name.
+ * @throws {RangeError} for a block or a key that the config does not have.
  */
 export function renderReference(page: string): string {
   const schema = configJsonSchema();
   return page.replace(
-    /<!-- keys: (\S+)((?: \S+)*) -->\n[\s\S]*?<!-- end -->/g,
-    (_all, path: string, names: string) => {
-      const keys = names.trim() === "" ? undefined : names.trim().split(" ");
-      const table = renderKeys(blockAt(schema, path), keys);
-      return `<!-- keys: ${path}${names} -->\n${table}\n<!-- end -->`;
+    /<!-- (keys|names): (\S+)((?: \S+)*) -->\n[\s\S]*?<!-- end -->/g,
+    (_all, kind: string, path: string, chosen: string) => {
+      const block = blockAt(schema, path);
+      const names =
+        chosen.trim() === "" ? Object.keys(properties(block)) : chosen.trim().split(" ");
+      const text = kind === "keys" ? renderTable(block, names) : renderNames(names);
+      return `<!-- ${kind}: ${path}${chosen} -->\n${text}\n<!-- end -->`;
     },
   );
 }
 
-/** Keys of a block, for a check that the page leaves none out. */
-export function keysOf(path: string): string[] {
-  return Object.keys(properties(blockAt(configJsonSchema(), path)));
+/** The keys of each block by its path, for a check that the page leaves none out. */
+export function keysByBlock(): Map<string, string[]> {
+  const blocks = new Map<string, string[]>();
+  const visit = (block: JsonSchema, path: string): void => {
+    const members = properties(block);
+    const below = (step: string) => (path === "." ? step : `${path}.${step}`);
+    if (Object.keys(members).length > 0) blocks.set(path, Object.keys(members));
+    for (const [key, member] of Object.entries(members)) visit(member, below(key));
+    const any = block["additionalProperties"];
+    if (typeof any === "object" && any !== null) visit(any as JsonSchema, below("*"));
+  };
+  visit(configJsonSchema(), ".");
+  return blocks;
 }
 
 function blockAt(schema: JsonSchema, path: string): JsonSchema {
@@ -39,43 +53,52 @@ function properties(block: JsonSchema): Record<string, JsonSchema> {
   return (block["properties"] ?? {}) as Record<string, JsonSchema>;
 }
 
-function renderKeys(block: JsonSchema, names: readonly string[] | undefined): string {
+function renderNames(names: readonly string[]): string {
+  return `${names.map((name) => `\`${name}\``).join(", ")}.`;
+}
+
+function renderTable(block: JsonSchema, names: readonly string[]): string {
   const members = properties(block);
   const required = new Set((block["required"] ?? []) as string[]);
-  const rows = (names ?? Object.keys(members)).map((name) => {
+  const rows = names.map((name) => {
     const member = members[name];
     if (member === undefined) throw new RangeError(`The config has no key "${name}" here`);
-    const fallback = required.has(name) ? "required" : renderDefault(member);
-    return `| \`${name}\` | ${typeName(member)} | ${fallback} | ${descriptionOf(member)} |`;
+    const fallback = required.has(name) ? "required" : renderDefault(member["default"]);
+    return `| \`${name}\` | ${typeName(member)} | ${fallback} | ${inCell(member["description"])} |`;
   });
   return ["| key | type | default | meaning |", "|---|---|---|---|", ...rows].join("\n");
 }
 
-function renderDefault(member: JsonSchema): string {
-  return member["default"] === undefined ? "" : `\`${JSON.stringify(member["default"])}\``;
+/** Nothing for null, maps and lists: the former is what a key that is left out means anyway, the latter have keys of their own. */
+function renderDefault(value: unknown): string {
+  return value == null || typeof value === "object" ? "" : `\`${String(value)}\``;
 }
 
-function descriptionOf(member: JsonSchema): string {
-  const own =
-    member["description"] ??
-    alternatives(member).find((one) => one["description"])?.["description"];
-  return String(own ?? "").replaceAll("|", "\\|");
-}
-
-function alternatives(member: JsonSchema): JsonSchema[] {
-  return (member["anyOf"] ?? []) as JsonSchema[];
+function inCell(text: unknown): string {
+  return String(text ?? "").replaceAll("|", "\\|");
 }
 
 function typeName(member: JsonSchema): string {
-  if (Array.isArray(member["enum"])) return member["enum"].map((one) => `\`${one}\``).join(", ");
-  const parts = alternatives(member);
-  if (parts.length > 0) return [...new Set(parts.map(typeName))].join(" or ");
-  const { type } = member;
-  if (Array.isArray(type)) return type.map(word).join(" or ");
-  if (type === "array") return `list of ${typeName(member["items"] as JsonSchema)}`;
-  if (type === "integer" && typeof member["minimum"] === "number")
-    return `integer ≥ ${member["minimum"]}`;
-  return word(String(type));
+  if (Array.isArray(member["enum"])) {
+    return member["enum"].map((one) => `\`${String(one)}\``).join(", ");
+  }
+  if (Array.isArray(member["anyOf"])) {
+    const forms = (member["anyOf"] as JsonSchema[]).map(typeName);
+    return [...new Set(forms)].filter((form) => form !== "").join(" or ");
+  }
+  const types = [member["type"]]
+    .flat()
+    .map(String)
+    .filter((type) => type !== "null");
+  if (types[0] === "integer") return integerName(member, types);
+  if (types[0] === "array") return `list of ${typeName(member["items"] as JsonSchema)}`;
+  return types.map(word).join(" or ");
+}
+
+/** Numbers may also be written as text: that goes without saying, unless the text is of another kind, as for tokens. */
+function integerName({ minimum, pattern }: JsonSchema, types: readonly string[]): string {
+  if (pattern === undefined) return types.map(word).join(" or ");
+  return typeof minimum === "number" ? `integer ≥ ${minimum}` : "integer";
 }
 
 function word(type: string): string {
