@@ -5,6 +5,7 @@ import "./base/lifetimes.test.ts";
 import "./bench/repeats.test.ts";
 import "./cli/render/live-display.test.ts";
 import "./cli/render/run-progress.test.ts";
+import "./config/broken-configs.test.ts";
 import "./config/code-frame.test.ts";
 import "./config/config.test.ts";
 import "./config/nearest.test.ts";
