@@ -44,6 +44,8 @@ export async function runBalancer(stdin: Readable, stdout: Writable): Promise<vo
     process.exitCode = 1;
   } finally {
     clearInterval(timer);
+    // After an order that it does not understand: an open pipe would keep the process.
+    stdin.destroy();
     await proxy?.[Symbol.asyncDispose]();
   }
 }
