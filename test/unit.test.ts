@@ -2,6 +2,7 @@
 import "./base/files.test.ts";
 import "./base/json.test.ts";
 import "./base/lifetimes.test.ts";
+import "./cli/signals.test.ts";
 import "./bench/repeats.test.ts";
 import "./cli/render/live-display.test.ts";
 import "./cli/render/run-progress.test.ts";

@@ -1,9 +1,10 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError, Option } from "commander";
-import { ExitCode, messageOf, OperatorError } from "../base/errors.ts";
-import { stringifyJson } from "../base/json.ts";
+import { EnvironmentError, ExitCode } from "../base/errors.ts";
 import type { CommandContext, CommandResult, Installation } from "./command.ts";
+import { describeFailure, failureData, renderFailure, renderJson } from "./failure.ts";
+import { listenToSignals, type StopSignals } from "./signals.ts";
 
 /** Runs as dist/cli/eval-hive.mjs, or as src/cli/main.ts in development: two folders below the root, both. */
 function findInstallation(): Installation {
@@ -19,49 +20,46 @@ function findInstallation(): Installation {
   };
 }
 
-/** The first SIGINT asks a command to end well; a second one, or SIGTERM, to end now. */
-function listenForSignals(): {
-  interrupted: AbortSignal;
-  aborted: AbortSignal;
-  ended: () => number;
-} {
-  const interrupted = new AbortController();
-  const aborted = new AbortController();
-  let signalNumber = 0;
-  const listen = (signal: NodeJS.Signals, number: number): void => {
-    process.on(signal, () => {
-      signalNumber = number;
-      if (interrupted.signal.aborted || signal !== "SIGINT") aborted.abort(new Error(signal));
-      interrupted.abort(new Error(signal));
-    });
-  };
-  listen("SIGINT", 2);
-  listen("SIGTERM", 15);
-  return {
-    interrupted: interrupted.signal,
-    aborted: aborted.signal,
-    ended: () => (signalNumber === 0 ? 0 : 128 + signalNumber),
-  };
+/** Node with `await using`, iterator helpers and the rest that dist/ takes for granted. */
+const oldestNode = 24;
+
+function refuseOldNode(): void {
+  const [major] = process.versions.node.split(".");
+  if (Number(major) >= oldestNode) return;
+  throw new EnvironmentError(
+    "install.node",
+    `Cannot run on Node ${process.versions.node}: eval-hive needs ${oldestNode}`,
+    { hint: "npm ci installs one that bin/eval-hive finds; EVAL_HIVE_NODE, if set, goes first." },
+  );
 }
 
-const signals = listenForSignals();
 const installation = findInstallation();
+let signals: StopSignals | undefined;
+
+/** Commands that write need to hear of signals, to end well; the others end at once, by the signal. */
+function listen(): StopSignals {
+  signals ??= listenToSignals(process, {
+    ignoreHangup: process.env["EVAL_HIVE_NOHUP"] === "1",
+  });
+  return signals;
+}
 
 async function perform(
   options: { json?: boolean },
   command: (context: CommandContext) => Promise<CommandResult>,
 ): Promise<void> {
+  const never = new AbortController().signal;
   const result = await command({
     env: process.env,
     cwd: process.cwd(),
     stderr: process.stderr,
-    interrupted: signals.interrupted,
-    aborted: signals.aborted,
+    interrupted: signals?.interrupted ?? never,
+    aborted: signals?.aborted ?? never,
     json: options.json === true,
     installation,
   });
-  process.stdout.write(options.json === true ? `${stringifyJson(result.data, 2)}\n` : result.text);
-  process.exitCode = signals.ended() || result.exitCode;
+  process.stdout.write(options.json === true ? renderJson(result.data) : result.text);
+  process.exitCode = signals?.exitCode() || result.exitCode;
 }
 
 const json = (): Option => new Option("--json", "print the answer as JSON");
@@ -102,7 +100,12 @@ program
   .description("Plan the work and write a run directory")
   .requiredOption("-c, --config <file>", "YAML file")
   .requiredOption("-o, --output <directory>", "run directory")
-  .option("--update", "take the changed config into an existing run; safe while agents run")
+  .addOption(
+    new Option(
+      "--update",
+      "take the changed config into an existing run; safe while agents run",
+    ).conflicts("force"),
+  )
   .option("--force", "plan an existing run anew; results, logs and failure history stay")
   .option("--dry", "plan and print, write nothing")
   .option("--strict", "a checkpoint that is not there yet is an error")
@@ -118,6 +121,7 @@ program
   )
   .action(async (options: CreateRunOptions) => {
     const { createRunCommand } = await import("./commands/create-run.ts");
+    listen();
     await perform(options, async (context) => await createRunCommand(options, context));
   });
 
@@ -154,6 +158,7 @@ program
   )
   .action(async (target: string, options: RunOptions) => {
     const { runCommand } = await import("./commands/run.ts");
+    listen();
     await perform(options, async (context) => await runCommand(target, options, context));
   });
 
@@ -193,35 +198,42 @@ program
     await perform(options, async (context) => await collect(run, options, context));
   });
 
-function reportError(error: unknown): number {
+/** @returns the exit code. */
+function report(error: unknown): number {
   const asJson = process.argv.includes("--json");
-  if (!(error instanceof OperatorError)) {
-    process.stderr.write(`eval-hive: this is a bug in eval-hive, please report it\n`);
-    process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
-    return ExitCode.bug;
+  const failure = describeFailure(error);
+  if (failure === undefined) return ExitCode.done;
+  const signalled = signals?.exitCode() ?? 0;
+  // A command that was told to stop may have nothing else to say.
+  if (signalled !== 0 && isAbort(error)) {
+    const interrupted = { code: "interrupted", message: "Interrupted", exitCode: signalled };
+    if (asJson) process.stdout.write(renderJson(failureData(interrupted)));
+    return signalled;
   }
-  if (asJson) {
-    const { code, message, hint } = error;
-    const details = "issues" in error ? { issues: error.issues } : {};
-    process.stdout.write(
-      `${stringifyJson({ schema_version: 1, error: { code, message, hint, ...details } }, 2)}\n`,
-    );
-  } else {
-    process.stderr.write(`eval-hive: ${error.message}\n`);
-    if (error.cause !== undefined) process.stderr.write(`  because: ${messageOf(error.cause)}\n`);
-    if (error.hint !== undefined) process.stderr.write(`  ${error.hint}\n`);
-  }
-  return error.exitCode;
+  if (asJson) process.stdout.write(renderJson(failureData(failure)));
+  // Commander has said it already.
+  else if (!(error instanceof CommanderError)) process.stderr.write(renderFailure(failure));
+  return signalled || failure.exitCode;
 }
 
-// A reader that has seen enough (`| head`) is no failure.
+function isAbort(error: unknown): boolean {
+  // Waiting for a timer rejects with an error of its own, which names the reason as its cause.
+  const reasons: unknown[] = [signals?.interrupted.reason, signals?.aborted.reason];
+  return (
+    error instanceof Error && (reasons.includes(error) || reasons.includes(error.cause ?? error))
+  );
+}
+
+// A reader that has seen enough (`| head`) is no failure; nor is it ours when nobody reads what goes on.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === "EPIPE" ? ExitCode.done : ExitCode.bug);
+  if (error.code !== "EPIPE") process.exitCode = ExitCode.environment;
+  process.exit();
 });
+process.stderr.on("error", () => {});
 
 try {
+  refuseOldNode();
   await program.parseAsync();
 } catch (error) {
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : ExitCode.usage;
-  else process.exitCode = signals.ended() || reportError(error);
+  process.exitCode = report(error);
 }

@@ -112,6 +112,7 @@ export function planOf(
     epoch: 1,
     config_file: "/c.yaml",
     config_sha256: "0",
+    job_name: "eval-hive",
     working_directory: "/",
     output_path: outputPath,
     eval_suite_path: null,

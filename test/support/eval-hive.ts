@@ -42,11 +42,17 @@ export interface RunningCommand extends AsyncDisposable {
   readonly ended: Promise<Exit>;
 }
 
-export async function startEvalHive(
+export async function startEvalHive(args: readonly string[], call: Call): Promise<RunningCommand> {
+  return await startCommand(launcher, args, call);
+}
+
+/** As `startEvalHive`, for a program that calls it. */
+export async function startCommand(
+  file: string,
   args: readonly string[],
   { cwd, env }: Call,
 ): Promise<RunningCommand> {
-  const group = await startGroup(launcher, args, { cwd, env, stdout: "pipe", stderr: "pipe" });
+  const group = await startGroup(file, args, { cwd, env, stdout: "pipe", stderr: "pipe" });
   const texts = { stdout: "", stderr: "" };
   const read = (["stdout", "stderr"] as const).map(
     (name) =>
