@@ -4,9 +4,10 @@ import type { Queue } from "../queue/queue.ts";
 import { readStoppedUnits } from "../queue/stopped-units.ts";
 import { indexLeafFiles, type LeafFileIndex } from "../run/coverage.ts";
 import type { UnitId } from "../run/ids.ts";
-import { readManifest } from "../run/manifest.ts";
+import type { RunLayout } from "../run/layout.ts";
+import type { Manifest } from "../run/manifest.ts";
 import type { Plan } from "../run/plan.ts";
-import { readPlan } from "../run/plan-file.ts";
+import { readRun } from "../run/read-run.ts";
 import { logNames } from "./agent-logs.ts";
 import type { BatchRequest } from "./batch-run.ts";
 import { childEnvironment, evaluationVariables } from "./environment.ts";
@@ -41,9 +42,9 @@ export async function workThroughPlan(deps: WorkDeps): Promise<boolean> {
   const givenUp: GivenUp = new Set();
   for (;;) {
     using watch = await openPlanWatch(context.layout, context.clock);
-    const plan = await readPlan(context.layout);
+    const { plan, manifest } = await readRun(context.layout);
     await using queue = await openFsQueue({ layout: context.layout, epoch: plan.epoch });
-    const units = await readUnits(deps, plan);
+    const units = listUnits(context.layout, plan, manifest);
     let worked = false;
     for (const unit of units) {
       if (shutdown.draining.aborted || watch.changed.aborted) break;
@@ -57,8 +58,7 @@ export async function workThroughPlan(deps: WorkDeps): Promise<boolean> {
   }
 }
 
-async function readUnits({ context }: WorkDeps, plan: Plan): Promise<WorkUnit[]> {
-  const manifest = await readManifest(context.layout);
+function listUnits(layout: RunLayout, plan: Plan, manifest: Manifest): WorkUnit[] {
   const indexes = new Map<string, LeafFileIndex>();
   return plan.units.map((planned) => {
     const entry = manifest.get(planned.id);
@@ -66,7 +66,7 @@ async function readUnits({ context }: WorkDeps, plan: Plan): Promise<WorkUnit[]>
     const { fingerprints } = plan.profiles[planned.profile] ?? { fingerprints: {} };
     const index = indexes.get(planned.profile) ?? indexLeafFiles(fingerprints);
     indexes.set(planned.profile, index);
-    return workUnit(context.layout, plan, planned, entry, index);
+    return workUnit(layout, plan, planned, entry, index);
   });
 }
 

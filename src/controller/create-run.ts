@@ -1,22 +1,25 @@
 import { randomBytes } from "node:crypto";
-import { readdir } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { hostname } from "node:os";
-import { dirname, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { isMissing, UsageError } from "../base/errors.ts";
 import { ensureDirectory, writeFileAtomic } from "../base/files.ts";
-import { stringifyJson } from "../base/json.ts";
+import { canonicalJson, type Json, stringifyJson } from "../base/json.ts";
 import { type LoadedConfig, loadConfig } from "../config/load.ts";
 import { openJournal } from "../events/journal.ts";
 import { beginEpoch, readEpoch } from "../queue/epoch.ts";
+import { identifyThisProcess } from "../queue/owner-record.ts";
+import { holdPlanning } from "../queue/planning-hold.ts";
+import type { UnitId } from "../run/ids.ts";
 import { RunLayout } from "../run/layout.ts";
-import { type Manifest, writeManifest } from "../run/manifest.ts";
+import { type Manifest, readManifest, writeManifest } from "../run/manifest.ts";
 import type { Plan, PlannedUnit } from "../run/plan.ts";
 import { RunDirectoryError, readPlanIfThere, writePlan } from "../run/plan-file.ts";
 import { taskMap } from "../run/task-map.ts";
 import { type ResolvedUnits, resolveUnits } from "./checkpoints.ts";
-import { findOpenWork } from "./open-work.ts";
-import { planProfiles } from "./plan-profiles.ts";
-import { planTasks } from "./plan-tasks.ts";
+import { findOpenWork, type OpenWork } from "./open-work.ts";
+import { type PlannedProfiles, planProfiles } from "./plan-profiles.ts";
+import { type PlannedTasks, planTasks } from "./plan-tasks.ts";
 import { publishOpenWork } from "./publish.ts";
 import { storeTravelling, type Travelling } from "./store.ts";
 
@@ -42,55 +45,143 @@ export interface CreateRunOptions {
   readonly version: string;
   readonly travelling: Travelling;
   readonly say: (message: string) => void;
+  /** Aborting before anything is written leaves everything as it was; later it comes too late. */
+  readonly signal: AbortSignal;
 }
 
 export interface CreateRunOutcome {
   readonly layout: RunLayout;
   readonly plan: Plan;
   readonly manifest: Manifest;
-  /** Of this call: newly published work, and what had a result already. */
+  /** False: the plan that is there says the same. */
+  readonly isNews: boolean;
+  /** Of this call: newly published work. */
   readonly published: { readonly nLeaves: number; readonly nBatches: number };
+  /** What was published before and is not done. */
+  readonly nWaiting: number;
+  /** What has a valid result already. */
   readonly nCovered: number;
+}
+
+/** What a config asks for, before it is known what of it is there already. */
+interface Wish {
+  readonly loaded: LoadedConfig;
+  readonly units: ResolvedUnits;
+  readonly profiles: PlannedProfiles;
+  readonly tasks: PlannedTasks;
 }
 
 /**
  * Plans a run and writes its directory. A plan that fails writes nothing; a call that dies on the way is completed by the
- * next one, since eh_plan.json, written last, is the switch.
- * @throws {OperatorError} for everything that would fail later on a GPU.
+ * next one, since eh_plan.json, written last, is the switch. Of several calls for one directory one writes at a time.
+ * @throws {OperatorError} for everything that would fail later on a GPU. @throws the signal's reason.
  */
 export async function createRun(options: CreateRunOptions): Promise<CreateRunOutcome> {
   const layout = new RunLayout(resolve(options.cwd, options.directory));
-  const previous = await findPrevious(layout, options.mode);
-  const loaded = await loadConfig(options.configFile, options.cwd);
-  const units = await resolveUnits(loaded, {
-    baseDirectory: options.cwd,
-    strict: options.strict,
-    allowMissingPaths: options.allowMissingPaths,
-  });
-  const plan = await makePlan(options, loaded, units, previous);
-  const live = options.mode === "update" ? previous : undefined;
-  const work = await findOpenWork({ layout, plan, entries: units.manifest, previous: live });
-  const nCovered = [...work.values()].reduce((sum, unit) => sum + unit.nCovered, 0);
-  if (options.dry) {
-    const nLeaves = [...work.values()].reduce((sum, { open }) => sum + open.length, 0);
-    return {
-      layout,
-      plan,
-      manifest: units.manifest,
-      published: { nLeaves, nBatches: 0 },
-      nCovered,
-    };
-  }
+  const before = await findPrevious(layout, options.mode);
+  const wish = await readWish(options);
+  options.signal.throwIfAborted();
+  if (options.dry) return await rehearse(layout, options, wish, before);
 
+  const identity = await identifyThisProcess(
+    `plan-p${process.pid}-${randomBytes(4).toString("hex")}`,
+  );
+  await using hold = await holdPlanning(layout, { ...options, identity });
+  // Whoever was first may have changed it, or made it.
+  const previous = await findPrevious(layout, options.mode);
+  const { plan, work } = await drawPlan(layout, options, wish, previous);
   await makeDirectories(layout);
   const stored = await withStore(layout, plan, options.travelling);
   const published = await publishOpenWork(layout, stored, work);
   const final = { ...stored, units: [...published.units] };
   await beginEpoch(layout, final.epoch);
-  await writeDerived(layout, loaded, units.manifest, final);
-  await writePlan(layout, final);
-  await announce(layout, final, previous === undefined, published.nLeaves);
-  return { layout, plan: final, manifest: units.manifest, published, nCovered };
+  await writeDerived(layout, wish, final, previous);
+  hold.fenced.throwIfAborted();
+  const isNews = previous === undefined || !saysTheSame(previous, final);
+  if (isNews) {
+    await writePlan(layout, final);
+    await announce(layout, final, previous === undefined, published.nLeaves);
+  }
+  const { manifest } = wish.units;
+  await writeManifest(layout, manifest);
+  await sweepTemporaries(layout);
+  return { layout, plan: final, manifest, isNews, published, ...countSettled(work) };
+}
+
+async function readWish(options: CreateRunOptions): Promise<Wish> {
+  const loaded = await loadConfig(options.configFile, options.cwd);
+  const { config, path } = loaded;
+  const units = await resolveUnits(loaded, {
+    baseDirectory: options.cwd,
+    strict: options.strict,
+    allowMissingPaths: options.allowMissingPaths,
+  });
+  const profiles = planProfiles(config, units);
+  const tasks = await planTasks({
+    ...options,
+    config,
+    configDirectory: dirname(path),
+    profiles: profiles.byName,
+  });
+  return { loaded, units, profiles, tasks };
+}
+
+/** What a call would do, without doing it. */
+async function rehearse(
+  layout: RunLayout,
+  options: CreateRunOptions,
+  wish: Wish,
+  previous: Plan | undefined,
+): Promise<CreateRunOutcome> {
+  const { plan, work } = await drawPlan(layout, options, wish, previous);
+  const nLeaves = [...work.values()].reduce((sum, { open }) => sum + open.length, 0);
+  return {
+    layout,
+    plan,
+    manifest: wish.units.manifest,
+    isNews: true,
+    published: { nLeaves, nBatches: 0 },
+    ...countSettled(work),
+  };
+}
+
+/** The plan, and the work that it makes; not published yet. */
+async function drawPlan(
+  layout: RunLayout,
+  options: CreateRunOptions,
+  wish: Wish,
+  previous: Plan | undefined,
+): Promise<{ plan: Plan; work: Map<UnitId, OpenWork> }> {
+  const epoch =
+    previous !== undefined && options.mode === "update"
+      ? previous.epoch
+      : ((await readEpoch(layout)) ?? 0) + 1;
+  const plan = planOf(options, wish, epoch, previous);
+  const live = options.mode === "update" ? previous : undefined;
+  const entries = wish.units.manifest;
+  return { plan, work: await findOpenWork({ layout, plan, entries, previous: live }) };
+}
+
+function countSettled(
+  work: ReadonlyMap<UnitId, OpenWork>,
+): Pick<CreateRunOutcome, "nWaiting" | "nCovered"> {
+  let [nWaiting, nCovered] = [0, 0];
+  for (const unit of work.values()) {
+    nWaiting += unit.nWaiting;
+    nCovered += unit.nCovered;
+  }
+  return { nWaiting, nCovered };
+}
+
+/** True when an agent that reads the new plan would do just what it does. Pure. */
+function saysTheSame(before: Plan, after: Plan): boolean {
+  const essence = (plan: Plan): string => {
+    const units = plan.units.map((unit) => ({ ...unit, n_covered: 0 }));
+    // As it is read back: the text holds more digits than a number does.
+    const stored: unknown = JSON.parse(stringifyJson({ ...plan, updated_at: "", units }));
+    return canonicalJson(stored as Json);
+  };
+  return essence(before) === essence(after);
 }
 
 /** The plan that is to be replaced. @throws {UsageError} when the mode and the directory don't go together. */
@@ -125,21 +216,14 @@ async function findPrevious(
   return undefined;
 }
 
-async function makePlan(
+function planOf(
   options: CreateRunOptions,
-  { config, sha256, warnings, path }: LoadedConfig,
-  units: ResolvedUnits,
+  { loaded, units, profiles, tasks }: Wish,
+  epoch: number,
   previous: Plan | undefined,
-): Promise<Plan> {
-  const profiles = planProfiles(config, units);
-  const tasks = await planTasks({
-    ...options,
-    config,
-    configDirectory: dirname(path),
-    profiles: profiles.byName,
-  });
+): Plan {
+  const { config, sha256, warnings, path } = loaded;
   const now = new Date().toISOString();
-  const epoch = await chooseEpoch(options, previous);
   const sameEpoch = previous?.epoch === epoch;
   return {
     schema_version: 1,
@@ -181,12 +265,6 @@ async function makePlan(
   };
 }
 
-async function chooseEpoch(options: CreateRunOptions, previous: Plan | undefined): Promise<number> {
-  if (previous !== undefined && options.mode === "update") return previous.epoch;
-  const layout = new RunLayout(resolve(options.cwd, options.directory));
-  return ((await readEpoch(layout)) ?? 0) + 1;
-}
-
 async function makeDirectories(layout: RunLayout): Promise<void> {
   for (const directory of [layout.queue, layout.events, layout.logs, layout.progress]) {
     await ensureDirectory(directory);
@@ -198,16 +276,30 @@ async function withStore(layout: RunLayout, plan: Plan, from: Travelling): Promi
   return { ...plan, harness: { ...plan.harness, store } };
 }
 
-/** Files that people and other tools read. */
+/**
+ * Files that people and other tools read. Until the new plan is there the old one counts, so the manifest keeps the units
+ * of both.
+ */
 async function writeDerived(
   layout: RunLayout,
-  loaded: LoadedConfig,
-  manifest: Manifest,
+  { loaded, units }: Wish,
   plan: Plan,
+  previous: Plan | undefined,
 ): Promise<void> {
+  const before =
+    previous === undefined ? undefined : await readManifest(layout).catch(() => undefined);
+  const planned = new Set(previous?.units.map(({ id }) => id));
+  const leaving = [...(before ?? [])].filter(([id]) => planned.has(id) && !units.manifest.has(id));
+  await writeManifest(layout, new Map([...units.manifest, ...leaving]));
   await writeFileAtomic(layout.config, loaded.text);
-  await writeManifest(layout, manifest);
   await writeFileAtomic(layout.taskMap, `${stringifyJson(taskMap(plan.suites), 2)}\n`);
+}
+
+/** Those of calls that died: nobody else writes here. */
+async function sweepTemporaries({ directory }: RunLayout): Promise<void> {
+  for (const name of await readdir(directory)) {
+    if (/^\.eh_.*\.tmp$/.test(name)) await rm(join(directory, name), { force: true });
+  }
 }
 
 async function announce(

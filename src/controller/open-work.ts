@@ -18,6 +18,8 @@ export interface OpenWork {
   readonly open: readonly OpenLeaf[];
   /** Leaves that have a valid result. */
   readonly nCovered: number;
+  /** Leaves that a live batch will bring. */
+  readonly nWaiting: number;
 }
 
 export interface OpenWorkOptions {
@@ -43,13 +45,19 @@ export async function findOpenWork(options: OpenWorkOptions): Promise<Map<UnitId
         ? new Map<LeafId, Fingerprint>()
         : await liveLeaves(queue, previous, id);
     const all = allOf.get(profile) ?? [];
-    const isOpen = ({ leaf, fingerprint }: OpenLeaf): boolean =>
-      !covered.done.has(leaf.id as LeafId) &&
-      !covered.invalid.has(leaf.id as LeafId) &&
-      strikes.get(strikeKey(leaf.id as LeafId, fingerprint))?.isDead !== true &&
-      live.get(leaf.id as LeafId) !== fingerprint;
-    const open = all.every(isOpen) ? all : all.filter(isOpen);
-    return [id, { open, nCovered: covered.done.size }] as const;
+    let nWaiting = 0;
+    const open = all.filter(({ leaf, fingerprint }) => {
+      const id = leaf.id as LeafId;
+      const settled =
+        covered.done.has(id) ||
+        covered.invalid.has(id) ||
+        strikes.get(strikeKey(id, fingerprint))?.isDead === true;
+      const waits = !settled && live.get(id) === fingerprint;
+      if (waits) nWaiting += 1;
+      return !settled && !waits;
+    });
+    const shared = open.length === all.length ? all : open;
+    return [id, { open: shared, nCovered: covered.done.size, nWaiting }] as const;
   });
   return new Map(work);
 }

@@ -21,6 +21,8 @@ export interface PlanTasksOptions {
   readonly installationRoot: string;
   readonly travelling: { readonly harnessDirectory: string };
   readonly say: (message: string) => void;
+  /** Aborting ends the planning at once, with the signal's reason. */
+  readonly signal: AbortSignal;
 }
 
 export interface PlannedTasks {
@@ -93,6 +95,7 @@ async function askHarness(
     env: { ...base, ...(await expandEnvVars(config.env_vars ?? {}, base)) },
     cwd: options.cwd,
     planOnly: true,
+    signal: options.signal,
   });
   const planned = await harness.plan({
     suites: config.eval.suites_and_tasks,

@@ -40,7 +40,7 @@ export async function publishOpenWork(
   return { units, nLeaves, nBatches };
 }
 
-/** The first free generation, or one that a crashed call published with the same batches. */
+/** The first free generation, or one that a crashed call published with the same batches and that nobody has opened. */
 async function publishGeneration(
   queue: Queue,
   unit: PlannedUnit,
@@ -50,6 +50,10 @@ async function publishGeneration(
     const shard = shardId(unit.id, generation);
     const batches = cut(generation);
     if (await queue.publish(shard, batches)) return { generation, batches };
-    if (isDeepStrictEqual(await queue.batches(shard), batches)) return { generation, batches };
+    // An opened one may be done: the unit had left the plan, and came back.
+    const isSpare = !(await queue.census(shard)).opened;
+    if (isSpare && isDeepStrictEqual(await queue.batches(shard), batches)) {
+      return { generation, batches };
+    }
   }
 }

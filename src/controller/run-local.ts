@@ -3,12 +3,13 @@ import { type Clock, systemClock } from "../base/clock.ts";
 import { ExitCode, OperatorError } from "../base/errors.ts";
 import type { RunState } from "../events/run-state.ts";
 import { identifyThisProcess } from "../queue/owner-record.ts";
+import { holdPlanning } from "../queue/planning-hold.ts";
 import { holdRun } from "../queue/run-owner.ts";
 import { voidUnitFailures } from "../queue/stopped-units.ts";
 import type { RunLayout } from "../run/layout.ts";
-import { type Manifest, readManifest } from "../run/manifest.ts";
 import type { Plan } from "../run/plan.ts";
 import { readPlan, writePlan } from "../run/plan-file.ts";
+import { readRun } from "../run/read-run.ts";
 import { type AgentEnd, agentLog, followAgent } from "./follow-agent.ts";
 import { findOpenWork } from "./open-work.ts";
 import { publishOpenWork } from "./publish.ts";
@@ -44,14 +45,12 @@ export async function runLocal(options: RunLocalOptions): Promise<RunState> {
   const owner = `run-p${process.pid}-${randomBytes(4).toString("hex")}`;
   const identity = await identifyThisProcess(owner);
   await using hold = await holdRun(layout, { identity, takeOver: options.takeOver });
-  const manifest = await readManifest(layout);
-  const plan = await reopen(layout, manifest);
+  await reopen(layout, options);
   await voidUnitFailures(layout, "run", new Date(clock.now()).toISOString());
   const view = openRunView(layout);
   const aborting = AbortSignal.any([options.aborted, hold.fenced]);
   const agent = {
     layout,
-    plan,
     nodeFile: options.nodeFile,
     env: { ...options.env, EH_OWNER: owner },
     draining: options.interrupted,
@@ -63,16 +62,21 @@ export async function runLocal(options: RunLocalOptions): Promise<RunState> {
     return state;
   };
   for (let deaths = 0; ; ) {
+    const { plan, manifest } = await readRun(layout);
     // Whoever died here before may have left leaf files without a word about them.
     await recordFoundLeaves(layout, plan, manifest);
     const before = await look();
     if (before.leaves.open === 0 || options.interrupted.aborted || aborting.aborted) return before;
-    const end = await lookWhile(look, clock, followAgent(agent));
+    const end = await lookWhile(look, clock, followAgent({ ...agent, plan }));
     hold.fenced.throwIfAborted();
     const after = await look();
     if (end.said !== undefined) {
       refuseFailure(end.said, layout, plan);
-      return after;
+      const stopping = options.interrupted.aborted || aborting.aborted;
+      if (stopping || (await readPlan(layout)).updated_at === plan.updated_at) return after;
+      // It was replaced when the agent had nothing left to do.
+      deaths = 0;
+      continue;
     }
     if (aborting.aborted) return after;
     deaths = after.leaves.open < before.leaves.open ? 1 : deaths + 1;
@@ -104,14 +108,23 @@ function refuseFailure(said: NonNullable<AgentEnd["said"]>, layout: RunLayout, p
 }
 
 /** Publishes leaves whose result is not there and that no batch will bring: somebody removed it. */
-async function reopen(layout: RunLayout, entries: Manifest): Promise<Plan> {
-  const plan = await readPlan(layout);
+async function reopen(layout: RunLayout, { say, interrupted }: RunLocalOptions): Promise<void> {
+  if ((await findReopened(layout)).nLeaves === 0) return;
+  const identity = await identifyThisProcess(
+    `plan-p${process.pid}-${randomBytes(4).toString("hex")}`,
+  );
+  await using _hold = await holdPlanning(layout, { identity, signal: interrupted, say });
+  const { plan, work, nLeaves } = await findReopened(layout);
+  if (nLeaves === 0) return;
+  const { units } = await publishOpenWork(layout, plan, work);
+  await writePlan(layout, { ...plan, units: [...units], updated_at: new Date().toISOString() });
+}
+
+async function findReopened(layout: RunLayout) {
+  const { plan, manifest: entries } = await readRun(layout);
   const work = await findOpenWork({ layout, plan, entries, previous: plan });
-  const { units, nLeaves } = await publishOpenWork(layout, plan, work);
-  if (nLeaves === 0) return plan;
-  const reopened = { ...plan, units: [...units], updated_at: new Date().toISOString() };
-  await writePlan(layout, reopened);
-  return reopened;
+  const nLeaves = [...work.values()].reduce((sum, { open }) => sum + open.length, 0);
+  return { plan, work, nLeaves };
 }
 
 /** Looks again and again until the promise has settled; never more than a tenth of the time is spent on looking. */

@@ -29,6 +29,7 @@ import type { RunLayout } from "../run/layout.ts";
 import { type Manifest, readManifest } from "../run/manifest.ts";
 import type { Plan, PlannedUnit } from "../run/plan.ts";
 import { readPlan } from "../run/plan-file.ts";
+import { readTogether } from "../run/read-run.ts";
 
 export interface RunLook {
   readonly facts: RunFacts;
@@ -55,8 +56,7 @@ export function openRunView(layout: RunLayout, options: RunViewOptions = {}): Ru
   const readManifestAgain = whenChanged(layout.manifest, () => readManifest(layout));
   return {
     look: async () => {
-      const plan = await readPlanAgain();
-      const manifest = await readManifestAgain();
+      const { plan, manifest } = await readTogether(readPlanAgain, readManifestAgain);
       // An owner's record is there before its first event and after its last.
       const before = await readLiveOwners(layout);
       if (totals === undefined && options.cacheDirectory !== undefined) {

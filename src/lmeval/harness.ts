@@ -30,6 +30,8 @@ export interface HarnessOptions {
   readonly stderr?: (text: string) => void;
   /** From the start to `hello`. Default: 300 s, since importing from a busy network file system takes its time. */
   readonly startTimeoutMs?: number;
+  /** Aborting kills the parent; whatever waits for it rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
 }
 
 /** One batch in a child of the harness. */
@@ -91,6 +93,7 @@ const stopGraceMs = 5_000;
 export async function startHarness(options: HarnessOptions): Promise<Harness> {
   const [file, ...args] = options.argv;
   if (file === undefined) throw new RangeError("A harness needs a command");
+  options.signal?.throwIfAborted();
   let child: ChildGroup;
   try {
     child = await startGroup(
@@ -141,7 +144,8 @@ class Connection implements Harness {
   #hello: Hello | undefined;
   #stderr = "";
   #count = 0;
-  #lost: HarnessLostError | undefined;
+  #lost: Error | undefined;
+  readonly #unlisten: () => void;
 
   constructor(child: ChildGroup, options: HarnessOptions) {
     this.#child = child;
@@ -159,6 +163,14 @@ class Connection implements Harness {
     Promise.all([child.exited, allRead])
       .then(([exit]) => this.#lose(`ended with ${describeExit(exit)}`))
       .catch(() => {});
+    const { signal } = options;
+    const abort = () => {
+      this.#fail(signal?.reason as Error);
+      this.kill();
+    };
+    signal?.addEventListener("abort", abort, { once: true });
+    if (signal?.aborted === true) abort();
+    this.#unlisten = () => signal?.removeEventListener("abort", abort);
   }
 
   get hello(): Hello {
@@ -249,6 +261,7 @@ class Connection implements Harness {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#unlisten();
     this.#child.stdin?.end();
     await this.#child.stop({ graceMs: stopGraceMs });
   }
@@ -293,9 +306,13 @@ class Connection implements Harness {
   }
 
   #lose(reason: string): void {
+    this.#fail(new HarnessLostError(reason, this.stderrTail()));
+  }
+
+  #fail(error: Error): void {
     if (this.#lost !== undefined) return;
-    this.#lost = new HarnessLostError(reason, this.stderrTail());
-    for (const listener of this.#listeners.values()) listener.lose(this.#lost);
+    this.#lost = error;
+    for (const listener of this.#listeners.values()) listener.lose(error);
     this.#listeners.clear();
   }
 }

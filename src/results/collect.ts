@@ -4,9 +4,9 @@ import { EnvironmentError, errnoAdvice, errnoName, messageOf } from "../base/err
 import { indexLeafFiles, type LeafFileIndex } from "../run/coverage.ts";
 import type { UnitId } from "../run/ids.ts";
 import { leafDirectory, type RunLayout } from "../run/layout.ts";
-import { type ManifestEntry, readManifest } from "../run/manifest.ts";
+import type { ManifestEntry } from "../run/manifest.ts";
 import type { Plan } from "../run/plan.ts";
-import { readPlan } from "../run/plan-file.ts";
+import { readRun } from "../run/read-run.ts";
 import { type Changes, readOldScores, trackChanges } from "./changes.ts";
 import { type CollectedUnit, collectUnit, type UnitReport } from "./collect-unit.ts";
 import { labelLeaves } from "./leaf-labels.ts";
@@ -43,8 +43,8 @@ export async function collectScores(
   options: CollectOptions,
 ): Promise<CollectReport> {
   const { output, version } = options;
-  const plan = await readPlan(layout);
-  const units = listUnits(plan, await readManifest(layout));
+  const { plan, manifest } = await readRun(layout);
+  const units = listUnits(plan, manifest);
   const old = await readOldScores(output);
   await refuseLostResults(plan, output, old?.size ?? 0);
   const tracker = old === undefined ? undefined : trackChanges(old);

@@ -64,6 +64,10 @@ export class RunLayout {
   get runOwners(): string {
     return join(this.queue, "run-owner");
   }
+  /** Exclusive records `<n>`: the highest one is that of whoever replaces the plan. */
+  get planOwners(): string {
+    return join(this.queue, "plan-owner");
+  }
 
   get events(): string {
     return join(this.directory, "events");

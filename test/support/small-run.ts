@@ -194,6 +194,7 @@ async function planSmallRun(python: string, place: SmallPlace): Promise<SmallRun
       harnessDirectory: join(root, "harness"),
     },
     say: () => {},
+    signal: new AbortController().signal,
   });
   const leads: ChildGroup[] = [];
   return {
@@ -364,12 +365,23 @@ export async function readEventsOf<T extends EventType>(
 }
 
 /** Leaves `small_…` whose requests the server of this run holds now. */
-export async function heldLeaves(layout: RunLayout): Promise<string[]> {
+async function heldLeaves(layout: RunLayout): Promise<string[]> {
   const server = (await readEventsOf(layout, "server.healthy")).at(-1);
   if (server === undefined) return [];
   const answer = await fetch(`http://127.0.0.1:${server.port}/stats`).catch(() => undefined);
   const stats = (await answer?.json().catch(() => undefined)) as { held: string[] } | undefined;
   return [...new Set(stats?.held.map((prompt) => prompt.split("\n")[0] ?? ""))].sort();
+}
+
+/** Waits until as many leaves as there are slots are in progress and held, and names them. */
+export async function awaitHeld(layout: RunLayout, slots: number): Promise<string[]> {
+  return await until(
+    async () => {
+      const held = await heldLeaves(layout);
+      return held.length === slots ? held : undefined;
+    },
+    { timeoutMs: 60_000, what: "the requests of each slot are held" },
+  );
 }
 
 /** Unit `n` of every small run. */

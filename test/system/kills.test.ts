@@ -9,21 +9,10 @@ import { type Call, callIn, evalHive, startEvalHive } from "../support/eval-hive
 import { type ProcessRole, processesOfRun } from "../support/processes.ts";
 import { requirePython } from "../support/require.ts";
 import { readScores, scoresOfModel } from "../support/scores.ts";
-import { heldLeaves, makeSmallPlace, readEventsOf, type SmallPlace } from "../support/small-run.ts";
+import { awaitHeld, makeSmallPlace, readEventsOf, type SmallPlace } from "../support/small-run.ts";
 import { until } from "../support/until.ts";
 
 const slots = 2;
-
-/** Waits until every slot has a leaf in progress whose requests are held, and names these leaves. */
-async function awaitHeld(layout: RunLayout): Promise<string[]> {
-  return await until(
-    async () => {
-      const held = await heldLeaves(layout);
-      return held.length === slots ? held : undefined;
-    },
-    { timeoutMs: 60_000, what: "the requests of each slot are held" },
-  );
-}
 
 /** SIGKILL to the process of this role: the only one, or a child of the harness. */
 async function killOne(place: SmallPlace, role: ProcessRole): Promise<void> {
@@ -87,7 +76,7 @@ test("a run outlives each of its processes: every leaf ends with one result, equ
     "agent",
   ];
   for (const role of victims) {
-    const inProgress = await awaitHeld(layout);
+    const inProgress = await awaitHeld(layout, slots);
     const before = (await place.leafFiles()).length;
     await killOne(place, role);
     if (role === "harness child") {
@@ -127,11 +116,11 @@ test("when the run itself is killed all that it started ends, and the next run e
   const { layout } = place;
   await place.hold();
   const run = await startEvalHive(["run", place.configFile, "-o", layout.directory], call);
-  await awaitHeld(layout);
+  await awaitHeld(layout, slots);
   await place.letGo();
   await until(async () => (await place.leafFiles()).length > 0, { timeoutMs: 60_000 });
   await place.hold();
-  const inProgress = await awaitHeld(layout);
+  const inProgress = await awaitHeld(layout, slots);
   await killOne(place, "command");
   assert.deepEqual(await run.ended, { code: undefined, signal: "SIGKILL" });
   await until(async () => (await processesOfRun(place.root)).length === 0, {

@@ -1,83 +1,159 @@
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { processesWithEnvironment, sendSignal } from "../../src/base/proc.ts";
-import { requirePython, root } from "../support/require.ts";
-import { temporaryDirectory } from "../support/temporary.ts";
+import { RunLayout } from "../../src/run/layout.ts";
+import { callIn, evalHive, launcher, startCommand, startEvalHive } from "../support/eval-hive.ts";
+import { processesOfRun } from "../support/processes.ts";
+import { requirePython } from "../support/require.ts";
+import { awaitHeld, makeSmallPlace, readEventsOf } from "../support/small-run.ts";
 import { until } from "../support/until.ts";
 
-const cli = join(root, "bin/eval-hive");
+const slots = 2;
 
-/** Pids of agents' and servers' processes: all carry the directory's own mark. */
-async function marked(mark: string): Promise<number[]> {
-  return await processesWithEnvironment("EVAL_HIVE_TEST_MARK", mark);
-}
-
-async function leafFiles(results: string): Promise<string[]> {
-  const names = await readdir(results, { recursive: true }).catch(() => []);
-  return names.filter((name) => /results_[^/]*\.json$/.test(name) && !/\/\.[^/]*$/.test(name));
-}
-
-test("a run whose agent is killed half-way ends with every leaf once, and leaves no process", async (t) => {
+test("one run: interrupted, ended, hung up and gone on with, until all is done and nothing is left to do", async (t) => {
   const python = requirePython(t);
   if (python === undefined) return;
-  await using directory = await temporaryDirectory("eval hive ");
-  const models = join(directory.path, "models");
-  const trained = spawnSync(process.execPath, [
-    join(root, "examples/demo/train.ts"),
-    "--output",
-    models,
-  ]);
-  assert.equal(trained.status, 0, String(trained.stderr));
-  const original = await readFile(join(root, "examples/demo/eh_config.yaml"), "utf8");
-  const config = join(directory.path, "two.yaml");
-  const results = join(directory.path, "results");
-  await writeFile(
-    config,
-    original
-      .replaceAll("./runs/demo-models", models)
-      .replace("output_path: runs/demo/results", `output_path: ${results}`)
-      .replace(
-        "checkpoint_pattern: step_{step}",
-        "checkpoint_pattern: step_{step}\n    steps: [100]",
-      ),
+  await using place = await makeSmallPlace({ leaves: 7, slots });
+  const call = callIn(place, python);
+  const directory = join(place.tasks, "runs/eh_config");
+  const layout = new RunLayout(directory);
+  const nothingRuns = async () => assert.deepEqual(await processesOfRun(place.root), []);
+  const agents = async () => (await readEventsOf(layout, "agent.started")).length;
+
+  await t.test("Ctrl-C lets the leaves at hand finish, and no other begin", async (t) => {
+    await place.hold();
+    await using run = await startEvalHive(["run", place.configFile], call);
+    await awaitHeld(layout, slots);
+
+    await t.test(
+      "meanwhile a second run is refused with the first one's host and pid",
+      async () => {
+        for (const args of [[directory], [place.configFile], [directory, "--take-over"]]) {
+          const { code, stdout, stderr } = await evalHive(["run", ...args], call);
+          assert.deepEqual([code, stdout], [3, ""]);
+          const holder = `process ${run.pid} on host "${hostname()}" is at work there`;
+          assert(stderr.includes(holder), stderr);
+        }
+      },
+    );
+
+    run.signal("SIGINT");
+    await until(async () => (await readEventsOf(layout, "agent.draining")).length > 0);
+    await place.letGo();
+    assert.deepEqual(await run.ended, { code: 130, signal: undefined });
+    assert.equal((await place.leafFiles()).length, slots);
+    assert.equal(run.stdout(), "2 of 7 leaves done\nnext: eval-hive status runs/eh_config\n");
+    await nothingRuns();
+  });
+
+  await t.test("Ctrl-C twice ends at once, whatever is at hand", async () => {
+    await place.hold();
+    await using run = await startEvalHive(["run", directory], call);
+    await awaitHeld(layout, slots);
+    run.signal("SIGINT");
+    await until(async () => (await readEventsOf(layout, "agent.draining")).length > 1);
+    run.signal("SIGINT");
+    assert.deepEqual(await run.ended, { code: 130, signal: undefined });
+    assert.equal((await place.leafFiles()).length, slots);
+    await nothingRuns();
+  });
+
+  await t.test(
+    "a termination ends at once and in good order, also while all is starting",
+    async () => {
+      const before = await agents();
+      await using run = await startEvalHive(["run", directory, "--json"], call);
+      await until(async () => (await agents()) > before);
+      run.signal("SIGTERM");
+      assert.deepEqual(await run.ended, { code: 143, signal: undefined });
+      const { schema_version, complete, leaves } = JSON.parse(run.stdout());
+      assert.deepEqual([schema_version, complete, leaves.done], [1, false, slots]);
+      await nothingRuns();
+      const ends = await readEventsOf(layout, "agent.ended");
+      assert.deepEqual(
+        ends.map(({ reason }) => reason),
+        ["interrupted", "interrupted", "interrupted"],
+      );
+    },
   );
-  const mark = `run-test-${process.pid}-${Date.now()}`;
-  const env = {
-    ...process.env,
-    EVAL_HIVE_PYTHON: python,
-    EVAL_HIVE_NODE: process.execPath,
-    EVAL_HIVE_TEST_MARK: mark,
-  };
-  const run = join(directory.path, "run");
-  const first = spawn(cli, ["run", config, "--output", run], { cwd: root, env, stdio: "ignore" });
-  const firstEnded = new Promise((resolve) => first.once("exit", resolve));
-  await until(async () => (await leafFiles(results)).length >= 3, {
-    timeoutMs: 120_000,
-    what: "three leaves",
-  });
-  first.kill("SIGKILL");
-  await firstEnded;
-  await until(async () => (await marked(mark)).length === 0, {
-    timeoutMs: 60_000,
-    what: "nothing runs",
+
+  await t.test(
+    "under nohup a lost terminal changes nothing; the next call goes on to the end",
+    async () => {
+      const command = `trap "" HUP; exec "${launcher}" run "${place.configFile}"`;
+      await using run = await startCommand("sh", ["-c", command], call);
+      await awaitHeld(layout, slots);
+      run.signal("SIGHUP");
+      await place.letGo();
+      assert.deepEqual(await run.ended, { code: 0, signal: undefined }, run.stderr());
+      assert.match(run.stdout(), /^7 of 7 leaves done/m);
+      assert.equal((await place.leafFiles()).length, 7);
+      await nothingRuns();
+    },
+  );
+
+  await t.test("when all is done, a further call does nothing", async () => {
+    const before = await agents();
+    const again = await evalHive(["run", place.configFile, "--json"], call);
+    const { complete, leaves } = JSON.parse(again.stdout);
+    assert.deepEqual([again.code, complete, leaves.done], [0, true, 7]);
+    assert.equal(await agents(), before);
   });
 
-  const second = spawnSync(cli, ["run", run, "--json"], { cwd: root, env, encoding: "utf8" });
-  for (const pid of await marked(mark)) sendSignal(pid, "SIGKILL");
-  assert.equal(second.status, 0, second.stderr);
-  const answer = JSON.parse(second.stdout) as { leaves: { done: number; total: number } };
-  assert.deepEqual([answer.leaves.done, answer.leaves.total], [16, 16]);
-  const files = await leafFiles(results);
-  assert.equal(files.length, 16);
-  assert.equal(new Set(files).size, 16);
-
-  const collected = spawnSync(cli, ["collect", run, "--json"], {
-    cwd: root,
-    env,
-    encoding: "utf8",
+  await t.test("a leaf file that somebody deleted is evaluated again, and only it", async () => {
+    const [deleted] = (await place.leafFiles()).filter((name) => name.includes("small_03."));
+    assert(deleted !== undefined);
+    await rm(join(place.results, deleted));
+    const starts = async () =>
+      (await readEventsOf(layout, "leaf.started")).map(({ leaf }) => leaf as string);
+    const before = await starts();
+    const again = await evalHive(["run", directory], call);
+    assert.equal(again.code, 0, again.stderr);
+    assert.equal((await place.leafFiles()).length, 7);
+    const after = await starts();
+    assert.deepEqual(after.slice(before.length), ["small_03"]);
   });
-  assert.equal(collected.status, 0, collected.stderr);
+
+  await t.test("another run with the same output_path finds all done", async () => {
+    const other = join(place.root, "runs/other");
+    const { code, stdout } = await evalHive(["run", place.configFile, "-o", other, "--json"], call);
+    assert.deepEqual([code, JSON.parse(stdout).leaves.done], [0, 7]);
+    assert.deepEqual(await readEventsOf(new RunLayout(other), "agent.started"), []);
+  });
+
+  await t.test("a config that has changed is named, and --update takes it in", async () => {
+    const text = await readFile(place.configFile, "utf8");
+    await writeFile(place.configFile, `${text}\n# another thought\n`);
+    const refused = await evalHive(["run", place.configFile], call);
+    assert.deepEqual([refused.code, refused.stdout], [2, ""]);
+    assert(refused.stderr.includes(`"${place.configFile}" has changed`), refused.stderr);
+    assert.match(refused.stderr, /--update/);
+    const taken = await evalHive(["run", place.configFile, "--update"], call);
+    assert.equal(taken.code, 0, taken.stderr);
+    assert.equal((await evalHive(["run", place.configFile], call)).code, 0);
+  });
+});
+
+test("Ctrl-C while a run is planned ends it at once, and nothing is there", async (t) => {
+  const python = requirePython(t);
+  if (python === undefined) return;
+  await using place = await makeSmallPlace({ leaves: 1 });
+  const call = callIn(place, python);
+  for (const args of [
+    ["run", place.configFile],
+    ["create-run", "--json", "-c", place.configFile, "-o", "runs/eh_config"],
+  ]) {
+    await using command = await startEvalHive(args, call);
+    await until(() => command.stderr().includes("reading the tasks"));
+    command.signal("SIGINT");
+    assert.deepEqual(await command.ended, { code: 130, signal: undefined }, command.stderr());
+    await assert.rejects(readFile(join(place.tasks, "runs/eh_config/eh_plan.json")), /ENOENT/);
+    await assert.rejects(readFile(join(place.tasks, "runs")), /ENOENT/);
+    if (args[0] === "create-run") {
+      assert.equal(JSON.parse(command.stdout()).error.code, "interrupted");
+    }
+    assert.deepEqual(await processesOfRun(place.root), []);
+  }
 });

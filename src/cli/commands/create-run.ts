@@ -32,8 +32,9 @@ export async function createRunCommand(
     version: context.installation.version,
     travelling: context.installation,
     say: (message) => void context.stderr.write(`eval-hive: ${message}\n`),
+    signal: context.interrupted,
   });
-  const { layout, plan, published, nCovered } = outcome;
+  const { layout, plan, published, nCovered, nWaiting } = outcome;
   return {
     exitCode: ExitCode.done,
     data: {
@@ -45,6 +46,7 @@ export async function createRunCommand(
       leaves: Object.keys(plan.leaves).length,
       published_leaves: published.nLeaves,
       published_batches: published.nBatches,
+      waiting_leaves: nWaiting,
       covered_leaves: nCovered,
       not_found: plan.not_found,
       warnings: plan.warnings,

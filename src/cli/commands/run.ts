@@ -2,6 +2,7 @@ import { stat } from "node:fs/promises";
 import { basename, extname, join, relative, resolve } from "node:path";
 import { ExitCode, isMissing, UsageError } from "../../base/errors.ts";
 import { readTextIfThere } from "../../base/files.ts";
+import { sha256 } from "../../base/json.ts";
 import { createRun } from "../../controller/create-run.ts";
 import { runLocal } from "../../controller/run-local.ts";
 import { RunLayout } from "../../run/layout.ts";
@@ -70,9 +71,10 @@ async function prepare(
   const stem = basename(path, extname(path));
   const directory = resolve(context.cwd, options.output ?? join("runs", stem));
   const layout = new RunLayout(directory);
-  const exists = (await readPlanIfThere(layout)) !== undefined;
-  if (exists && options.update !== true) {
-    if ((await readTextIfThere(path)) === (await readTextIfThere(layout.config))) return layout;
+  const planned = await readPlanIfThere(layout);
+  if (planned !== undefined && options.update !== true) {
+    // The plan's word counts: an update that died may have replaced the copy of the config already.
+    if (sha256((await readTextIfThere(path)) ?? "") === planned.config_sha256) return layout;
     throw new UsageError(
       "run.config-changed",
       `Cannot go on in "${directory}": "${path}" has changed since the run was created`,
@@ -84,7 +86,7 @@ async function prepare(
   const { plan } = await createRun({
     configFile: target,
     directory,
-    mode: exists ? "update" : "new",
+    mode: planned === undefined ? "new" : "update",
     dry: false,
     strict: options.strict === true,
     allowMissingPaths: false,
@@ -95,6 +97,7 @@ async function prepare(
     version: context.installation.version,
     travelling: context.installation,
     say,
+    signal: context.interrupted,
   });
   for (const warning of plan.warnings) say(`warning: ${warning}`);
   return layout;

@@ -2,12 +2,13 @@ import type { CreateRunOutcome } from "../../controller/create-run.ts";
 
 /** What was planned, what is to do, what to mind, and the next command. */
 export function renderCreatedRun(outcome: CreateRunOutcome, dry: boolean): string {
-  const { layout, plan, published, nCovered } = outcome;
+  const { layout, plan, published, nCovered, nWaiting, isNews } = outcome;
   const leaves = Object.keys(plan.leaves).length;
   const { lm_eval, python } = plan.harness.versions;
   const lines = [
     `${plan.units.length} units × ${leaves} tasks, with lm_eval ${lm_eval} on Python ${python}`,
-    `${published.nLeaves} evaluations to do, ${nCovered} have a valid result already`,
+    ...(isNews ? [] : ["the run is up to date: nothing was published"]),
+    `${published.nLeaves} evaluations to do, ${nWaiting === 0 ? "" : `${nWaiting} under way or waiting, `}${nCovered} have a valid result already`,
     ...plan.not_found.map(
       ({ model, steps, path }) =>
         `not there yet: ${model}: ${steps.length > 0 ? `steps ${steps.join(", ")} in ` : ""}${path}`,
