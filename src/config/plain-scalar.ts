@@ -14,6 +14,8 @@ const nothing = /^(?:~|null|Null|NULL|)$/;
  * Dates stay text.
  */
 export function parsePlainScalar(text: string): PlainValue {
+  // Most scalars are keys: their first letter says that they are text.
+  if (/^[a-eg-mp-su-xzA-EG-MP-SU-XZ_/${]/.test(text)) return text;
   if (nothing.test(text)) return null;
   if (boolean.test(text)) return /^(?:yes|true|on)$/i.test(text);
   if (integer.test(text)) return parseInteger(text.replaceAll("_", "")) ?? text;

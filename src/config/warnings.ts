@@ -1,3 +1,4 @@
+import { stringifyJson } from "../base/json.ts";
 import type { Finding } from "./issue.ts";
 import type { ModelEntry } from "./model-block.ts";
 import type { Config } from "./schema.ts";
@@ -43,7 +44,8 @@ function aboutModels(config: Config): Finding[] {
   return [
     ...aboutTokens(series, "train_batch_size", "train_batch_size: 2_097_152"),
     ...aboutTokens(single, "tokens_trained", "tokens_trained: 100B"),
-    ...entries.flatMap(([key]) => [...aboutNotes(key), ...aboutVariables(config, key)]),
+    ...entries.flatMap(([key]) => aboutNotes(key)),
+    ...aboutVariables(config),
   ];
 }
 
@@ -85,19 +87,21 @@ function aboutNotes(key: string): Finding[] {
 }
 
 /** Variables that nothing uses: usually a misspelled one. */
-function aboutVariables(config: Config, key: string): Finding[] {
-  const { models, ...settings } = config;
-  const names = Object.keys(models[key]?.vars ?? {});
-  if (names.length === 0) return [];
-  const text = JSON.stringify([settings, models[key]?.profile], (_key, value: unknown) =>
-    typeof value === "bigint" ? Number(value) : value,
-  );
-  return names
-    .filter((name) => !text.includes(`\${${name}}`))
-    .map((name) => ({
-      path: ["models", key, "vars", name],
-      at: "key" as const,
-      message: `"${name}" is used nowhere`,
-      hint: `Write it as "\${${name}}" where its value belongs.`,
-    }));
+function aboutVariables({ models, ...settings }: Config): Finding[] {
+  const entries = Object.entries(models).filter(([, { vars }]) => Object.keys(vars).length > 0);
+  if (entries.length === 0) return [];
+  const shared = stringifyJson(settings);
+  return entries.flatMap(([key, { vars, profile }]) => {
+    const own = stringifyJson(profile);
+    return Object.keys(vars)
+      .filter((name) => !shared.includes(`\${${name}}`) && !own.includes(`\${${name}}`))
+      .map(
+        (name): Finding => ({
+          path: ["models", key, "vars", name],
+          at: "key",
+          message: `"${name}" is used nowhere`,
+          hint: `Write it as "\${${name}}" where its value belongs.`,
+        }),
+      );
+  });
 }
