@@ -19,8 +19,6 @@ const environment = {
 export interface PythonCalls extends AsyncDisposable {
   /** @throws what the function raises, with type and message. */
   call<T>(module: string, name: string, args: readonly unknown[], cwd?: string): Promise<T>;
-  /** CPU seconds of the last call. */
-  readonly cpuS: number;
 }
 
 /** A Python process that calls functions of the harness package, one after another. */
@@ -31,17 +29,12 @@ export function startPythonCalls(python: string): PythonCalls {
   });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
-  let cpuS = 0;
   return {
-    get cpuS() {
-      return cpuS;
-    },
     call: async (module, name, args, cwd = planFixtures) => {
       child.stdin.write(`${JSON.stringify({ module, function: name, arguments: args, cwd })}\n`);
       const { value: line, done } = await lines.next();
       if (done) throw new Error(`Python ended during ${module}.${name}`);
       const answer = JSON.parse(line);
-      cpuS = answer.cpu_s;
       if (answer.error !== undefined) throw new Error(answer.error);
       return answer.value;
     },
