@@ -79,16 +79,16 @@ def _listen(wire: Wire, children: Any, wakeup: int) -> None:
     while True:
         # Whoever does not read us holds up the children, not our ears.
         talking = [] if wire.is_full else [child.input for child in children.wires()]
-        unsent = [w for w in (wire, *children.wires()) if w.has_unsent]
-        readable, writable, _ = select.select(
+        unsent = [child for child in children.wires() if child.has_unsent]
+        readable, _, _ = select.select(
             [wire.input, wakeup, *talking],
-            [w.output for w in unsent],
+            [w.output for w in (wire, *unsent) if w.has_unsent],
             [],
             children.seconds_to_deadline(),
         )
-        for unsent_wire in unsent:
-            if unsent_wire.output in writable:
-                unsent_wire.flush()
+        wire.flush()
+        for child in unsent:
+            children.flush(child)
         for fd in readable:
             if fd == wakeup:
                 if {signal.SIGTERM, signal.SIGINT} & set(os.read(wakeup, 4096)):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import resource
 import select
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
+from .redaction import learn_secrets, redact_logs
 from .wire import Wire, encode, write_line
 
 # The parent's variables of a job that lm_eval would take for its own.
@@ -31,7 +32,7 @@ def become_child(parent_pid: int) -> None:
 
 
 def serve(request: dict[str, Any], output_fd: int, further: Wire | None) -> None:
-    """Carries out the request, and those that follow on `further` until it ends."""
+    """Carries out the request, and those that follow on `further` until it ends or the model can't be loaded."""
 
     def say(message: dict[str, Any]) -> None:
         write_line(output_fd, encode(message))
@@ -39,30 +40,28 @@ def serve(request: dict[str, Any], output_fd: int, further: Wire | None) -> None
     if request["type"] == "plan":
         _plan(request, say)
         return
-    _enter(request)
     from .evaluate import Session
 
+    redact_logs()
     session = Session()
-    waiting = [request]
-    while waiting:
-        for request in waiting:
-            _run(request, session, say)
-            if further is not None:
-                say({"type": "finished", "id": request["id"], **_used()})
-        waiting = _next_requests(further) if further is not None else []
+    following: dict[str, Any] | None = request
+    while following is not None:
+        request = following
+        if not _run(request, session, say) or further is None:
+            return
+        say({"type": "finished", "id": request["id"], **_used()})
+        following = _next_request(further)
+        if following is not None:
+            say({"type": "taken", "id": following["id"]})
 
 
-def _enter(request: dict[str, Any]) -> None:
-    """The log, the working directory and the environment of a run."""
-    os.makedirs(os.path.dirname(request["log_file"]), exist_ok=True)
-    log = os.open(request["log_file"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+def _open_log(path: str) -> None:
+    """What is printed from now on goes there."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for fd in (1, 2):
         os.dup2(log, fd)
     os.close(log)
-    _apply_environment(request)
-    from lm_eval.utils import setup_logging
-
-    setup_logging()
 
 
 def _apply_environment(request: dict[str, Any]) -> None:
@@ -82,41 +81,47 @@ def _apply_environment(request: dict[str, Any]) -> None:
             sys.path.insert(0, path)
 
 
-def _run(request: dict[str, Any], session: Any, say: Callable[[dict[str, Any]], None]) -> None:
-    from .evaluate import Batch
-    from .failures import describe_failure
+def _run(request: dict[str, Any], session: Any, say: Callable[[dict[str, Any]], None]) -> bool:
+    """False when this process should not be asked again: it has failed to load the model, and may hold half of it."""
+    from lm_eval.utils import setup_logging
 
-    _apply_environment(request)
+    from .evaluate import Batch
+    from .failures import ModelError, describe_failure, print_failure
+
+    learn_secrets(request)
     try:
+        _open_log(request["log_file"])
+        _apply_environment(request)
+        setup_logging()
         Batch(request, session, say).evaluate()
     except Exception as error:
-        traceback.print_exc()
-        failure = describe_failure(error, "starting", request["base_url_prefix"])
-        say({"type": "error", "id": request["id"], **failure})
+        print_failure(error)
+        say({"type": "error", "id": request["id"], **describe_failure(error, "starting")})
+        return not isinstance(error, ModelError)
+    return True
 
 
 def _plan(request: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> None:
-    from .failures import describe_failure
+    from .failures import describe_failure, print_failure
 
     try:
         from . import planning
 
         say(planning.plan(request))
     except Exception as error:
-        traceback.print_exc()
+        print_failure(error)
         say({"type": "error", "id": request["id"], **describe_failure(error, "planning")})
 
 
-def _next_requests(further: Wire) -> list[dict[str, Any]]:
-    import json
-
+def _next_request(further: Wire) -> dict[str, Any] | None:
+    """The parent sends one at a time."""
     while True:
         select.select([further.input], [], [])
         lines, ended = further.receive()
         if lines:
-            return [json.loads(line) for line in lines]
+            return json.loads(lines[0])
         if ended:
-            return []
+            return None
 
 
 def _used() -> dict[str, Any]:

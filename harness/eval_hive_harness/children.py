@@ -18,29 +18,36 @@ from .wire import Wire
 # From TERM to KILL.
 _GRACE_S = 2.0
 _LEAF_ENDS = ("leaf_done", "leaf_invalid", "leaf_failed", "error")
+# A resident child keeps a model that was loaded by these.
+_OF_THE_MODEL = ("resident", "evaluation", "env")
 
 
 class Child:
-    """A forked process and the requests that it has been given, in order; the first is the one in progress."""
+    """A forked process and the request in its hands: the one that it was made for; between two, a resident child has none."""
 
-    def __init__(self, pid: int, wire: Wire, resident: str | None) -> None:
+    def __init__(self, pid: int, wire: Wire, request: dict[str, Any]) -> None:
         self.pid = pid
         self.wire = wire
-        self.resident = resident
-        self.requests: deque[dict[str, Any]] = deque()
+        self.request: dict[str, Any] | None = request
+        # A request that is only sent may still be given to another child.
+        self.has_taken = True
+        self.is_resident = request.get("resident") is not None
         self.leaf: str | None = None
         self.cancelled = False
         self.answered = False
         self.cpu_s = 0.0
         self.kill_at: float | None = None
+        self._model = [request.get(key) for key in _OF_THE_MODEL]
+
+    def has_model_for(self, request: dict[str, Any]) -> bool:
+        return self._model == [request.get(key) for key in _OF_THE_MODEL]
 
     def signal(self, number: int) -> None:
         """To the whole group; to the process alone as long as it has not founded one."""
-        for send in (os.killpg, os.kill):
-            try:
-                send(self.pid, number)
-            except ProcessLookupError:
-                continue
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            os.kill(self.pid, number)
 
 
 class Children:
@@ -50,32 +57,19 @@ class Children:
         self._say = say
         self._private = private
         self._children: dict[int, Child] = {}
-        # Requests for a resident model whose predecessor has not ended yet.
-        self._waiting: list[dict[str, Any]] = []
+        # Requests for a resident child, which takes one at a time; there is at most one such child.
+        self._waiting: deque[dict[str, Any]] = deque()
 
     def wires(self) -> list[Wire]:
         return [child.wire for child in self._children.values()]
 
     def start(self, request: dict[str, Any]) -> None:
-        """Forks a child for a request, or hands it to the resident child of its name."""
-        name = request.get("resident")
-        if name is None:
+        """Forks a child for a request, or lets it wait for the resident child."""
+        if request.get("resident") is None:
             self._fork(request)
-            return
-        residents = [child for child in self._children.values() if child.resident is not None]
-        for child in residents:
-            if child.resident == name and child.wire.output is not None:
-                child.requests.append(request)
-                child.wire.send(request)
-                if len(child.requests) == 1:
-                    self._say_started(child)
-                return
-        for child in residents:
-            self._retire(child)
-        if residents:
-            self._waiting.append(request)
         else:
-            self._fork(request)
+            self._waiting.append(request)
+            self._advance()
 
     def cancel(self, request_id: str) -> None:
         """TERM, then KILL, to the group of the child that has this request. A request that waits ends at once."""
@@ -83,7 +77,7 @@ class Children:
             self._waiting.remove(request)
             self._say_ended(request_id, cancelled=True)
         for child in self._children.values():
-            if any(request["id"] == request_id for request in child.requests):
+            if child.request is not None and child.request["id"] == request_id:
                 child.cancelled = True
                 child.kill_at = time.monotonic() + _GRACE_S
                 child.signal(signal.SIGTERM)
@@ -96,35 +90,26 @@ class Children:
                     self._pass_on(child, line)
                 return
 
+    def flush(self, wire: Wire) -> None:
+        """Sends a child what it could not take before. One that has died is reaped elsewhere."""
+        try:
+            wire.flush()
+        except BrokenPipeError:
+            wire.close_output()
+
     def reap(self) -> None:
         """Says the last word about every child that has ended, and ends what it left in its group."""
         for pid in list(self._children):
-            ended, status, usage = os.wait4(pid, os.WNOHANG)
-            if ended == 0:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 continue
             child = self._children.pop(pid)
+            # As long as it is not waited for, no other process can get its number.
             child.signal(signal.SIGKILL)
+            _, status, usage = os.wait4(pid, 0)
             self._drain(child)
             child.wire.close()
-            code = os.waitstatus_to_exitcode(status)
-            for request in child.requests:
-                if request["type"] == "plan":
-                    self._say_unplanned(child, request["id"], code)
-                    continue
-                self._say_ended(
-                    request["id"],
-                    exit_code=code if code >= 0 else None,
-                    signal_name=signal.Signals(-code).name if code < 0 else None,
-                    cancelled=child.cancelled,
-                    leaf=child.leaf,
-                    cpu_s=round(max(0.0, usage.ru_utime + usage.ru_stime - child.cpu_s), 3),
-                    max_rss_bytes=usage.ru_maxrss * 1024,
-                )
-                child.leaf = None
-        if not any(child.resident is not None for child in self._children.values()):
-            waiting, self._waiting = self._waiting, []
-            for request in waiting:
-                self.start(request)
+            self._conclude(child, os.waitstatus_to_exitcode(status), usage)
+        self._advance()
 
     def seconds_to_deadline(self) -> float | None:
         """Until `enforce` has something to do."""
@@ -141,10 +126,27 @@ class Children:
         for child in self._children.values():
             child.signal(signal.SIGKILL)
 
+    def _advance(self) -> None:
+        """Gives the first waiting request to a child that has its model, as soon as there is one."""
+        if not self._waiting:
+            return
+        child = next((child for child in self._children.values() if child.is_resident), None)
+        if child is None:
+            self._fork(self._waiting.popleft())
+        elif child.request is not None or child.wire.output is None:
+            return
+        elif child.has_model_for(self._waiting[0]):
+            child.request, child.has_taken = self._waiting.popleft(), False
+            child.wire.queue(child.request)
+            self.flush(child.wire)
+        else:
+            # The end of its requests; two models at a time might not fit.
+            child.wire.close_output()
+            child.kill_at = time.monotonic() + _GRACE_S
+
     def _fork(self, request: dict[str, Any]) -> None:
-        resident = request.get("resident")
         from_child, to_parent = os.pipe()
-        to_child = os.pipe() if resident is not None else None
+        to_child = os.pipe() if request.get("resident") is not None else None
         sys.stdout.flush()
         sys.stderr.flush()
         parent_pid, pid = os.getpid(), os.fork()
@@ -165,16 +167,9 @@ class Children:
         os.close(to_parent)
         if to_child is not None:
             os.close(to_child[0])
-        child = Child(pid, Wire(from_child, to_child[1] if to_child else None), resident)
+        child = Child(pid, Wire(from_child, to_child[1] if to_child else None), request)
         self._children[pid] = child
-        child.requests.append(request)
         self._say_started(child)
-
-    def _retire(self, child: Child) -> None:
-        """A resident child ends when its requests are done; an idle one at once."""
-        child.wire.close_output()
-        if not child.requests:
-            child.kill_at = time.monotonic() + _GRACE_S
 
     def _drain(self, child: Child) -> None:
         while True:
@@ -190,10 +185,14 @@ class Children:
         planned = line.startswith(b'{"type":"planned"')
         message = {"type": "planned"} if planned else json.loads(line)
         kind = message["type"]
-        child.answered = child.answered or kind in ("planned", "error")
+        if kind == "taken":
+            child.has_taken = True
+            self._say_started(child)
+            return
         if kind == "finished":
             self._finish(child, message)
             return
+        child.answered = child.answered or kind in ("planned", "error")
         if kind == "leaf_started":
             child.leaf = message["leaf"]
         elif kind in _LEAF_ENDS:
@@ -202,7 +201,7 @@ class Children:
 
     def _finish(self, child: Child, message: dict[str, Any]) -> None:
         """A resident child has done a request and lives on."""
-        child.requests.popleft()
+        child.request = None
         self._say_ended(
             message["id"],
             exit_code=0,
@@ -210,12 +209,32 @@ class Children:
             max_rss_bytes=message["max_rss_bytes"],
         )
         child.cpu_s = message["cpu_s"]
-        if child.requests:
-            self._say_started(child)
+        self._advance()
+
+    def _conclude(self, child: Child, code: int, usage: Any) -> None:
+        """The last word on the request in the hands of a child that has ended."""
+        request = child.request
+        if request is None:
+            return
+        if request["type"] == "plan":
+            self._say_unplanned(child, request["id"], code)
+        elif not child.has_taken and not child.cancelled:
+            # It died before it saw the request: another child will.
+            self._waiting.appendleft(request)
+        else:
+            self._say_ended(
+                request["id"],
+                exit_code=code if code >= 0 else None,
+                signal_name=signal.Signals(-code).name if code < 0 else None,
+                cancelled=child.cancelled,
+                leaf=child.leaf,
+                cpu_s=round(max(0.0, usage.ru_utime + usage.ru_stime - child.cpu_s), 3),
+                max_rss_bytes=usage.ru_maxrss * 1024,
+            )
 
     def _say_started(self, child: Child) -> None:
-        if child.requests[0]["type"] == "run":
-            self._say.send({"type": "started", "id": child.requests[0]["id"], "pid": child.pid})
+        if child.request is not None and child.request["type"] == "run":
+            self._say.send({"type": "started", "id": child.request["id"], "pid": child.pid})
 
     def _say_unplanned(self, child: Child, request_id: str, code: int) -> None:
         if child.answered:

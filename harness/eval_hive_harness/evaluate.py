@@ -9,7 +9,6 @@ import gc
 import hashlib
 import json
 import os
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,7 +24,8 @@ from lm_eval.utils import hash_string
 
 from . import fingerprint
 from .command_line import read_arguments
-from .failures import ModelError, Refused, describe_failure
+from .failures import ModelError, Refused, describe_failure, print_failure
+from .isolation import Isolation
 from .leaf_file import LeafPlace
 from .loading import load_leaf
 from .models import SharedModel, import_plugins
@@ -50,12 +50,11 @@ lm_eval.evaluator.add_env_info = _ask_once(lm_eval.evaluator.add_env_info)
 
 
 class Session:
-    """What a child keeps from one request to the next: the model, and the Python classes whose config lm_eval changed."""
+    """What a child keeps from one request to the next: the model, and how the process was before its first leaf."""
 
     def __init__(self) -> None:
         self.model: SharedModel | None = None
-        self.model_args: Any = None
-        self.task_classes: dict[type, str] = {}
+        self.isolation = Isolation()
 
 
 class Batch:
@@ -88,14 +87,10 @@ class Batch:
         self._say({"type": kind, "id": self._request["id"], "leaf": leaf["id"], **message})
 
     def _share_model(self) -> SharedModel:
-        arguments = [self._arguments.model, self._arguments.model_args, self._arguments.batch_size]
-        session = self._session
-        if session.model is None:
-            session.model = SharedModel(self._arguments.model, self._request)
-            session.model_args = arguments
-        elif session.model_args != arguments:
-            raise Refused("other", "The resident model was loaded with other arguments")
-        return session.model
+        # A resident child gets requests of one evaluation alone, so the model that is there is the right one.
+        if self._session.model is None:
+            self._session.model = SharedModel(self._arguments.model, self._request)
+        return self._session.model
 
     def _tell_settled(self, leaf: dict[str, Any], place: LeafPlace) -> bool:
         if os.path.exists(place.result):
@@ -130,17 +125,16 @@ class LeafEvaluation:
             self._tell(self._evaluate())
         except ModelError:
             raise
-        except Exception as error:
-            traceback.print_exc()
-            secret = self._batch._request["base_url_prefix"]
-            self._tell({"type": "leaf_failed", **describe_failure(error, self._meter.phase, secret)})
+        except BaseException as error:  # noqa: BLE001 a task may call sys.exit, and a panic in Rust is no Exception
+            print_failure(error)
+            self._tell({"type": "leaf_failed", **describe_failure(error, self._meter.phase)})
 
     def load(self, _names: list[str]) -> dict[str, Any]:
-        """Called by simple_evaluate after seeding and after the model: the generators are as in a run of this leaf alone."""
+        """Called by simple_evaluate after seeding and after the model: all is as in a run of this leaf alone."""
+        self._batch._session.isolation.begin_leaf()
         self._check_fingerprint()
         arguments = self._batch._arguments
         task = load_leaf(self._leaf, arguments.metadata)
-        self._check_class(task)
         if getattr(task, "UNSAFE_CODE", False) and not arguments.confirm_run_unsafe_code:
             raise Refused(
                 "unsafe-code",
@@ -252,14 +246,6 @@ class LeafEvaluation:
                 f'"{self._leaf["name"]}" is not the task that was planned: {self._leaf["fingerprint"][:16]} is now '
                 f"{now[:16]}. Plan again with `create-run --update`",
             )
-
-    def _check_class(self, task: Any) -> None:
-        if self._leaf["source"]["kind"] != "python":
-            return
-        owner = self._batch._session.task_classes.setdefault(type(task), self._leaf["id"])
-        # lm_eval writes a leaf's config into the class (api/task.py, ConfigurableTask.__init__).
-        if owner != self._leaf["id"]:
-            raise Refused("other", f'"{owner}" has the same Python class: the two never share a child')
 
     def _cache(self, kind: str) -> str:
         return os.path.join(lm_eval.caching.cache.PATH, f"{kind}-{self._cache_key()}")

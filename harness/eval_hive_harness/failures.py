@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import sys
 import traceback
 from typing import Any
 
+from .redaction import redacted
+
 _TRACE_LINES = 20
+_TRACE_LINE_CHARACTERS = 500
 _MESSAGE_CHARACTERS = 2_000
 
 # Trying again gives the same answer.
@@ -38,20 +42,33 @@ class ModelError(Exception):
     """The model object can't be built: no leaf of the batch can be evaluated. The cause is the error itself."""
 
 
-def describe_failure(error: BaseException, phase: str, secret: str | None = None) -> dict[str, Any]:
-    """The fields of a failure. `secret` is left out of all text: an address that only the child may know."""
-    shown = error.__cause__ if isinstance(error, ModelError) and error.__cause__ else error
-    lines = "".join(traceback.format_exception(type(shown), shown, shown.__traceback__))
+def describe_failure(error: BaseException, phase: str) -> dict[str, Any]:
+    """The fields of a failure."""
+    shown = _shown(error)
     message = "".join(traceback.format_exception_only(type(shown), shown)).strip()
     if isinstance(error, Refused):
         message = str(error)
     failure_class = classify(error, phase)
+    lines = _trace(shown).strip().split("\n")[-_TRACE_LINES:]
     return {
         "class": failure_class,
         "permanent": failure_class in _PERMANENT,
-        "message": _without(secret, message)[:_MESSAGE_CHARACTERS],
-        "trace_tail": _without(secret, lines).strip().split("\n")[-_TRACE_LINES:],
+        "message": redacted(message)[:_MESSAGE_CHARACTERS],
+        "trace_tail": [line[:_TRACE_LINE_CHARACTERS] for line in lines],
     }
+
+
+def print_failure(error: BaseException) -> None:
+    """The whole of it, for the log."""
+    print(_trace(_shown(error)), file=sys.stderr, flush=True)
+
+
+def _shown(error: BaseException) -> BaseException:
+    return error.__cause__ if isinstance(error, ModelError) and error.__cause__ else error
+
+
+def _trace(error: BaseException) -> str:
+    return redacted("".join(traceback.format_exception(type(error), error, error.__traceback__)))
 
 
 def classify(error: BaseException, phase: str) -> str:
@@ -63,7 +80,7 @@ def classify(error: BaseException, phase: str) -> str:
         return "memory"
     if any(isinstance(link, OSError) and link.errno in _FULL_DISK for link in chain):
         return "write"
-    if names & _OFFLINE_TYPES:
+    if names & _OFFLINE_TYPES or any(_is_told_offline(link) for link in chain):
         return "data-offline"
     if any(_is_missing_module(link) for link in chain):
         return "missing-module"
@@ -72,6 +89,13 @@ def classify(error: BaseException, phase: str) -> str:
     if phase == "requests" and any(_is_unsupported(link) for link in chain):
         return "unsupported"
     return _CLASS_OF_PHASE.get(phase, "other")
+
+
+def _is_told_offline(error: BaseException) -> bool:
+    # datasets (load.py, dataset_module_factory) puts the reason into the text and hides the error that it came from.
+    text = str(error)
+    told = any(name in text for name in _OFFLINE_TYPES) or "offline mode is enabled" in text.lower()
+    return isinstance(error, ConnectionError) and told
 
 
 def _is_missing_module(error: BaseException) -> bool:
@@ -96,7 +120,3 @@ def _chain(error: BaseException) -> list[BaseException]:
         links.append(link)
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
     return links
-
-
-def _without(secret: str | None, text: str) -> str:
-    return text.replace(secret, "<balancer>") if secret else text

@@ -60,14 +60,17 @@ class Wire:
     def send(self, message: dict[str, Any]) -> None:
         self.send_line(encode(message))
 
+    def queue(self, message: dict[str, Any]) -> None:
+        """For the next `flush`."""
+        self._unsent += encode(message)
+
     def send_line(self, line: bytes) -> None:
         self._unsent += line
         self.flush()
 
     def flush(self) -> None:
         """Sends what fits. Raises BrokenPipeError when nobody listens any more."""
-        assert self.output is not None
-        while self._unsent:
+        while self._unsent and self.output is not None:
             try:
                 sent = os.write(self.output, self._unsent)
             except BlockingIOError:

@@ -142,6 +142,7 @@ class Connection implements Harness {
   readonly #command: string;
   readonly #listeners = new Map<string, Listener>();
   #hello: Hello | undefined;
+  readonly #onStderr: ((text: string) => void) | undefined;
   #stderr = "";
   #count = 0;
   #lost: Error | undefined;
@@ -151,10 +152,8 @@ class Connection implements Harness {
     this.#child = child;
     this.#command = options.argv.join(" ");
     this.exited = child.exited;
-    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-      this.#stderr = (this.#stderr + text).slice(-stderrTailCharacters);
-      options.stderr?.(text);
-    });
+    this.#onStderr = options.stderr;
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => this.#keep(text));
     if (child.stdout === undefined) throw new TypeError("The harness has no stdout");
     const lines = createInterface({ input: child.stdout, crlfDelay: Number.POSITIVE_INFINITY });
     lines.on("line", (line) => this.#read(line));
@@ -266,6 +265,11 @@ class Connection implements Harness {
     await this.#child.stop({ graceMs: stopGraceMs });
   }
 
+  #keep(text: string): void {
+    this.#stderr = (this.#stderr + text).slice(-stderrTailCharacters);
+    this.#onStderr?.(text);
+  }
+
   #nextId(kind: string): string {
     return `${kind}-${++this.#count}`;
   }
@@ -298,6 +302,11 @@ class Connection implements Harness {
     try {
       message = HarnessMessage.parse(JSON.parse(line));
     } catch {
+      // What stands before Python in a command may greet whoever starts it.
+      if (this.#hello === undefined && !line.startsWith('{"type":')) {
+        this.#keep(`${line}\n`);
+        return;
+      }
       this.#lose(`said something that is not in its protocol: ${line.slice(0, 500)}`);
       this.kill();
       return;

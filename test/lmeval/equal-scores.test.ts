@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, test } from "node:test";
-import fc from "fast-check";
+import { test } from "node:test";
 import { runToEnd } from "../../src/base/spawn.ts";
-import type { Harness } from "../../src/lmeval/harness.ts";
-import type { Evaluation, RunLeaf } from "../../src/lmeval/protocol.ts";
+import type { RunLeaf } from "../../src/lmeval/protocol.ts";
+import { assertEqualScores, plainArguments, writeLeafAlone } from "../support/equal-scores.ts";
 import {
   comparable,
   completionsEvaluation,
@@ -12,6 +12,7 @@ import {
   type LeafResult,
   offlineEnvironment,
   ofType,
+  type PlainJob,
   planLeaves,
   readPlainResult,
   readResult,
@@ -21,13 +22,15 @@ import {
   startCompletionsServer,
   startTestHarness,
 } from "../support/evaluations.ts";
+import { describeOnBench, type HarnessBench } from "../support/harness-bench.ts";
 import { requirePython } from "../support/require.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 import { writeByteTokenizer } from "../support/tokenizer.ts";
 
 const long = process.env["EVAL_HIVE_LONG"] !== undefined;
 
-const leafNames = [
+/** `ev_suite` and `ev_described` are groups with overrides. */
+const suites = [
   "ev_mc",
   "ev_mc_fewshot",
   "ev_mc_first_n",
@@ -39,16 +42,35 @@ const leafNames = [
   "ev_stops",
   "ev_repeats",
   "ev_nan",
+  "ev_numpy",
+  "ev_median",
   "ev_random",
   "ev_random_again",
+  "ev_random_map",
+  "ev_module_rng",
+  "ev_module_rng_again",
+  "ev_settings",
+  "ev_settings_again",
+  "ev_left",
+  "ev_right",
   "ev_python",
+  "ev_python_twin",
+  "ev_suite",
+  "ev_described",
 ];
-
-/** How plain lm_eval is asked for the same: the values are those of completionsEvaluation. */
-function plainArguments(modelArgs: Record<string, unknown>, ...more: string[]): string[] {
-  const text = Object.entries(modelArgs).map(([key, value]) => `${key}=${value}`);
-  return ["--model", "local-completions", "--model_args", text.join(","), "--log_samples", ...more];
-}
+/** One of each kind, for where all would take too long. */
+const few = [
+  "ev_mc_fewshot",
+  "ev_rolling",
+  "ev_stops",
+  "ev_filters",
+  "ev_repeats",
+  "ev_nan",
+  "ev_numpy",
+  "ev_random",
+  "ev_random_again",
+  "ev_suite",
+];
 
 interface Variant {
   readonly name: string;
@@ -57,74 +79,70 @@ interface Variant {
   readonly flags: string[];
 }
 
-const variants: Variant[] = [
-  { name: "as they are", model_args: {}, lm_eval_args: {}, flags: [] },
-  {
-    name: "with few-shot, limit, batches and seeds from the command line",
-    model_args: { num_concurrent: 1, max_length: "512", seed: 7 },
-    lm_eval_args: {
-      num_fewshot: 2,
-      limit: 5,
-      batch_size: 4,
-      seed: "3,4,5,6",
-      gen_kwargs: "temperature=0.25",
-    },
-    flags:
-      "--num_fewshot 2 --limit 5 --batch_size 4 --seed 3,4,5,6 --gen_kwargs temperature=0.25".split(
-        " ",
-      ),
+const asTheyAre: Variant = { name: "as they are", model_args: {}, lm_eval_args: {}, flags: [] };
+const changed: Variant = {
+  name: "with few-shot, limit, batches and seeds from the command line",
+  model_args: { num_concurrent: 1, max_length: "512", seed: 7 },
+  lm_eval_args: {
+    num_fewshot: 2,
+    limit: 5,
+    batch_size: 4,
+    seed: "3,4,5,6",
+    gen_kwargs: "temperature=0.25",
   },
-];
+  flags:
+    "--num_fewshot 2 --limit 5 --batch_size 4 --seed 3,4,5,6 --gen_kwargs temperature=0.25".split(
+      " ",
+    ),
+};
 
-describe("harness batches give the scores of plain lm_eval run", () => {
-  for (const version of ["0.4.13", "0.4.12"] as const) {
-    for (const variant of long || version === "0.4.13" ? variants : variants.slice(0, 1)) {
-      test(`lm_eval ${version}, ${variant.name}`, { timeout: 600_000 }, async (t) => {
-        const python = requirePython(t, version);
-        if (python === undefined) return;
-        await using home = await temporaryDirectory();
-        await using server = await startCompletionsServer();
-        const tokenizer = join(home.path, "tokenizer");
-        await writeByteTokenizer(tokenizer);
+describeOnBench(
+  "batches give the scores of plain lm_eval run of each leaf alone",
+  "always",
+  (bench, version) => {
+    for (const variant of [asTheyAre, changed]) {
+      test(variant.name, { timeout: 900_000 }, async () => {
+        const all = long || (version === "0.4.13" && variant === asTheyAre);
         const evaluation = completionsEvaluation(variant);
-        const filled = {
-          model: tokenizer,
-          base_url: `http://127.0.0.1:${server.port}/v1/completions`,
-          num_concurrent: 4,
-          ...variant.model_args,
-        };
+        const leaves = Object.values(await bench.plan(all ? suites : few, evaluation));
+        const directory = await bench.directory();
         const plain = await runPlainLmEval({
-          python,
-          leaves: leafNames,
-          arguments: plainArguments(filled, ...variant.flags),
-          output: join(home.path, "plain"),
-          env: offlineEnvironment(join(home.path, "plain-home")),
+          python: bench.python,
+          jobs: await plainJobs(bench, leaves, variant, directory),
+          output: join(directory, "plain"),
+          env: offlineEnvironment(join(directory, "home")),
         });
-        await using harness = await startTestHarness(python, join(home.path, "home"));
-        const leaves = await planLeaves(harness, leafNames, evaluation, join(home.path, "cache"));
-        const env = { EH_PORT: String(server.port), EH_MODEL_PATH: tokenizer };
-        let round = 0;
-        await fc.assert(
-          fc.asyncProperty(
-            fc.shuffledSubarray(leafNames, { minLength: leafNames.length }),
-            fc.integer({ min: 1, max: leafNames.length }),
-            async (order, size) => {
-              const directory = join(home.path, `round-${round++}`);
-              for (let at = 0; at < order.length; at += size) {
-                const batch = order.slice(at, at + size).map((name) => leaves[name] as RunLeaf);
-                const got = await evaluate(harness, directory, batch, evaluation, env);
-                for (const [name, result] of Object.entries(got)) {
-                  assert.deepEqual(comparable(result), comparable(plain[name] as LeafResult), name);
-                }
-              }
-            },
-          ),
-          { seed: 20261124, numRuns: long ? 12 : 1, endOnFailure: true },
-        );
+        await assertEqualScores({
+          harness: bench.harness,
+          leaves,
+          plain,
+          rounds: long ? 12 : 1,
+          settings: (batch) =>
+            bench.settings([], { evaluation }).then((settings) => ({ ...settings, leaves: batch })),
+        });
       });
     }
+  },
+);
+
+/** Each leaf alone, by what one would type. */
+async function plainJobs(
+  { tokenizer, port }: HarnessBench,
+  leaves: readonly RunLeaf[],
+  variant: Variant,
+  directory: string,
+): Promise<Record<string, PlainJob>> {
+  const base_url = `http://127.0.0.1:${port}/v1/completions`;
+  const modelArgs = { model: tokenizer, base_url, num_concurrent: 4, ...variant.model_args };
+  const args = plainArguments("local-completions", modelArgs, ...variant.flags);
+  const jobs: Record<string, PlainJob> = {};
+  for (const leaf of leaves) {
+    const include_path =
+      leaf.id === leaf.name ? evalTasks : await alone(leaf, join(directory, leaf.id));
+    jobs[leaf.id] = { task: leaf.name, include_path, arguments: args };
   }
-});
+  return jobs;
+}
 
 test("a command line typed by hand gives the same file", {
   timeout: 300_000,
@@ -142,46 +160,31 @@ test("a command line typed by hand gives the same file", {
   const evaluation = completionsEvaluation();
   const names = ["ev_random_again", "ev_filters"];
   const leaves = await planLeaves(harness, names, evaluation, join(home.path, "cache"));
-  const env = { EH_PORT: String(server.port), EH_MODEL_PATH: tokenizer };
-  const batch = names.map((name) => leaves[name] as RunLeaf);
-  const got = await evaluate(harness, home.path, batch, evaluation, env);
-  for (const name of names) {
-    const output = join(home.path, `typed-${name}`);
-    const args = ["-m", "lm_eval", "run", "--tasks", name, "--include_path", evalTasks];
-    const done = await runToEnd(
+  const { messages } = await runBatch(
+    harness,
+    runSettings(
+      home.path,
+      names.map((name) => leaves[name] as RunLeaf),
+      { evaluation, env: { EH_PORT: String(server.port), EH_MODEL_PATH: tokenizer } },
+    ),
+  );
+  const done = ofType(messages, "leaf_done");
+  assert.equal(done.length, names.length);
+  for (const { leaf, path, samples_path } of done) {
+    const output = join(home.path, `typed-${leaf}`);
+    const args = ["-B", "-m", "lm_eval", "run", "--tasks", leaf, "--include_path", evalTasks];
+    const typed = await runToEnd(
       python,
-      [...args, "--output_path", output, ...plainArguments(modelArgs)],
+      [...args, "--output_path", output, ...plainArguments("local-completions", modelArgs)],
       { cwd: evalTasks, env: offlineEnvironment(join(home.path, "typed-home")) },
     );
-    assert.equal(done.code, 0, done.stderr.slice(-2_000));
-    const typed = await readPlainResult(output);
-    assert.deepEqual(comparable(got[name] as LeafResult), comparable(typed), name);
+    assert.equal(typed.code, 0, typed.stderr.slice(-2_000));
+    const ours: LeafResult = await readResult(path, samples_path ?? undefined);
+    assert.deepEqual(comparable(ours), comparable(await readPlainResult(output)), leaf);
   }
 });
 
-async function evaluate(
-  harness: Harness,
-  directory: string,
-  leaves: readonly RunLeaf[],
-  evaluation: Evaluation,
-  env: Record<string, string>,
-): Promise<Record<string, LeafResult>> {
-  const settings = runSettings(directory, leaves, {
-    evaluation,
-    env,
-    base_url_prefix: `http://127.0.0.1:${env["EH_PORT"]}/batch`,
-  });
-  const { messages, ended } = await runBatch(harness, settings);
-  assert.deepEqual(ofType(messages, "leaf_failed"), []);
-  assert.deepEqual(ofType(messages, "error"), []);
-  assert.equal(ended.exit_code, 0);
-  const results: Record<string, LeafResult> = {};
-  for (const done of ofType(messages, "leaf_done")) {
-    results[done.leaf] = await readResult(done.path, done.samples_path ?? undefined);
-  }
-  assert.deepEqual(
-    Object.keys(results),
-    leaves.map(({ id }) => id),
-  );
-  return results;
+async function alone(leaf: RunLeaf, directory: string): Promise<string> {
+  await mkdir(directory);
+  return await writeLeafAlone(leaf, directory);
 }

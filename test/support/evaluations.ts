@@ -138,27 +138,37 @@ export function ofType<T extends RunMessage["type"]>(messages: readonly RunMessa
   );
 }
 
-export interface PlainRun {
-  readonly python: string;
-  readonly leaves: readonly string[];
+/** One call of `lm_eval run`. */
+export interface PlainJob {
+  readonly task: string;
+  readonly include_path: string;
   /** A command line without --tasks and --output_path. */
   readonly arguments: readonly string[];
+}
+
+export interface PlainRun<Name extends string> {
+  readonly python: string;
+  readonly jobs: Readonly<Record<Name, PlainJob>>;
+  /** Gets a directory per job. */
   readonly output: string;
+  readonly cwd?: string;
   readonly env: NodeJS.ProcessEnv;
 }
 
-/** What plain lm_eval writes for each leaf when it runs it alone: results and samples, by leaf. */
-export async function runPlainLmEval(run: PlainRun): Promise<Record<string, LeafResult>> {
-  const { leaves, output, arguments: args } = run;
-  const wanted = { leaves, include_path: evalTasks, arguments: args, output };
+/** What plain lm_eval writes for each job: results and samples, by the job's name. */
+export async function runPlainLmEval<Name extends string>(
+  run: PlainRun<Name>,
+): Promise<Record<Name, LeafResult>> {
+  const names = Object.keys(run.jobs) as Name[];
+  const jobs = names.map((name) => ({ ...run.jobs[name], output: join(run.output, name) }));
   const script = join(root, "test/support/plain-lm-eval.py");
-  const done = await runToEnd(run.python, [script, JSON.stringify(wanted)], {
-    cwd: evalTasks,
+  const done = await runToEnd(run.python, ["-B", script, JSON.stringify(jobs)], {
+    cwd: run.cwd ?? evalTasks,
     env: run.env,
   });
   assert.equal(done.code, 0, done.stderr.slice(-3_000));
-  const results: Record<string, LeafResult> = {};
-  for (const leaf of leaves) results[leaf] = await readPlainResult(join(output, leaf));
+  const results = {} as Record<Name, LeafResult>;
+  for (const name of names) results[name] = await readPlainResult(join(run.output, name));
   return results;
 }
 
@@ -186,16 +196,17 @@ export async function readResult(path: string, samplesPath?: string): Promise<Le
   return { result, samples: lines.map((line) => parsePythonJson(line)) };
 }
 
+const exempt = [
+  "date",
+  "total_evaluation_time_seconds",
+  "git_hash",
+  "upper_git_hash",
+  "pretty_env_info",
+  "eval_hive",
+];
+
 /** All that decides about an evaluation: without dates, durations, the machine, and our own block. */
 export function comparable({ result, samples }: LeafResult): unknown {
-  const exempt = [
-    "date",
-    "total_evaluation_time_seconds",
-    "git_hash",
-    "upper_git_hash",
-    "pretty_env_info",
-    "eval_hive",
-  ];
   const kept = Object.fromEntries(Object.entries(result).filter(([key]) => !exempt.includes(key)));
   // Functions are printed with their address.
   const text = JSON.stringify({ kept, samples }, (_key, value: unknown) =>

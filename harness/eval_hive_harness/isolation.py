@@ -1,0 +1,69 @@
+"""
+What a task leaves behind in the process and the next leaf must not find: its Python modules with all that they remember (a
+generator that was seeded when the module was imported, a cache), what these have registered with lm_eval, environment
+variables, the working directory.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from lm_eval.api import registry
+
+# By name of what is in them: two folders of lm_eval's own tasks have a module each that registers the same filter.
+_BY_OBJECT = (registry.filter_registry, registry.aggregation_registry, registry.metric_registry)
+# What belongs to a metric's name.
+_OF_METRICS = (registry.metric_agg_registry, registry.higher_is_better_registry)
+
+
+class Isolation:
+    """The process as it was before its first leaf was loaded."""
+
+    def __init__(self) -> None:
+        self._is_known = False
+
+    def begin_leaf(self) -> None:
+        """Call it when the model is there and before the task is loaded."""
+        if self._is_known:
+            self._forget_modules()
+            self._restore_settings()
+            return
+        self._is_known = True
+        self._modules = frozenset(sys.modules)
+        self._environment = dict(os.environ)
+        self._directory = os.getcwd()
+        self._path = list(sys.path)
+
+    def _forget_modules(self) -> None:
+        forgotten = {
+            name
+            for name, module in sys.modules.items()
+            if name not in self._modules and _is_of_a_task(name, module)
+        }
+        for name in forgotten:
+            del sys.modules[name]
+        for known in _BY_OBJECT:
+            for alias, target in list(known.items()):
+                if getattr(target, "__module__", None) in forgotten:
+                    del known._objs[alias]
+                    if known is registry.metric_registry:
+                        _forget_metric(alias)
+
+    def _restore_settings(self) -> None:
+        if os.environ != self._environment:
+            os.environ.clear()
+            os.environ.update(self._environment)
+        os.chdir(self._directory)
+        sys.path[:] = self._path
+
+
+def _is_of_a_task(name: str, module: Any) -> bool:
+    # lm_eval marks the files that a `!function` names (tasks/_yaml_loader.py); what they import of its tasks is not marked.
+    return hasattr(module, "__mtime__") or name.startswith("lm_eval.tasks.")
+
+
+def _forget_metric(alias: str) -> None:
+    for known in _OF_METRICS:
+        known._objs.pop(alias, None)
