@@ -27,11 +27,11 @@ export function isOffline(offline: Profile["offline"], isLocal: boolean): boolea
 export async function harnessEnvironment(
   base: NodeJS.ProcessEnv,
   profile: Profile,
-  { isLocal, signal }: { readonly isLocal: boolean; readonly signal: AbortSignal },
+  options: { readonly isLocal: boolean; readonly cwd: string; readonly signal: AbortSignal },
 ): Promise<NodeJS.ProcessEnv> {
-  const offline = isOffline(profile.offline, isLocal);
+  const offline = isOffline(profile.offline, options.isLocal);
   const from = offline ? { ...withoutHidden(base), ...offlineSwitches } : base;
-  return { ...from, ...(await expandEnvVars(profile.env_vars, from, signal)) };
+  return { ...from, ...(await expandEnvVars(profile.env_vars, from, options)) };
 }
 
 /** What is added for one unit after the fork. @param port that stands for EH_PORT: the balancer's. */
@@ -44,6 +44,8 @@ export async function evaluationVariables(
     ...unitVariables(unit),
     ...(port !== undefined && { EH_PORT: String(port) }),
   };
-  const expanded = await expandEnvVars(unit.profile.env_vars, { ...base, ...variables }, signal);
+  const cwd = unit.plan.working_directory;
+  const from = { ...base, ...variables };
+  const expanded = await expandEnvVars(unit.profile.env_vars, from, { cwd, signal });
   return { ...expanded, ...variables };
 }

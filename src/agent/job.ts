@@ -110,6 +110,7 @@ export function openProcesses(
       if (profile === undefined) throw new TypeError(`No profile "${name}" in the plan`);
       const harnessEnv = await harnessEnvironment(env, profile, {
         isLocal: context.isLocal,
+        cwd: from.working_directory,
         signal: shutdown.aborting,
       });
       // One that has a model loaded must not keep it while servers start.

@@ -84,7 +84,6 @@ async function node(): Promise<number> {
   }
   const { stdin, stdout, env } = process;
   await runNodeAgent({ stdin, stdout, env, signal: stop.signal });
-  stdin.destroy();
   return ExitCode.done;
 }
 

@@ -56,6 +56,8 @@ export async function runNodeAgent(options: {
       for (const spec of order.servers) start(spec);
     }
   } finally {
+    // An open pipe would keep the process.
+    stdin.destroy();
     for (const { stop } of running.values()) stop.abort();
     await Promise.all([...running.values()].map(({ ended }) => ended));
   }

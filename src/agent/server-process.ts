@@ -18,10 +18,15 @@ export interface ServerProcess extends AsyncDisposable {
 /** Variables of the job's proxy and of its place among ranks that would mislead an inference server. */
 const proxies = /^(https?_proxy|all_proxy|ftp_proxy)$/i;
 const lifeName = "EH_SERVER_LIFE";
-/** The second interrupt follows at once, as the original does: some servers ask for it. */
-const secondInterruptMs = 100;
-const interruptGraceMs = 10_000;
-const terminateGraceMs = 5_000;
+/** How a server is asked to end, until it has. The second interrupt follows at once, as in the original: some ask for it. */
+const farewell: readonly { readonly afterMs: number; readonly signal: NodeJS.Signals }[] = [
+  { afterMs: 0, signal: "SIGINT" },
+  { afterMs: 100, signal: "SIGINT" },
+  { afterMs: 10_000, signal: "SIGTERM" },
+  { afterMs: 15_000, signal: "SIGKILL" },
+];
+/** How long what was killed may take to end. */
+const killedMs = 5_000;
 
 export async function startServerProcess(
   spec: ServerSpec,
@@ -30,9 +35,10 @@ export async function startServerProcess(
     readonly startAttempt: number;
     readonly env: NodeJS.ProcessEnv;
     readonly signal: AbortSignal;
+    readonly clock: Clock;
   },
 ): Promise<ServerProcess> {
-  const { port, startAttempt } = options;
+  const { port, startAttempt, clock } = options;
   const life = randomBytes(8).toString("hex");
   const base = {
     ...withoutProxies(options.env),
@@ -43,13 +49,14 @@ export async function startServerProcess(
     EH_SERVER_ID: String(spec.server),
     [lifeName]: life,
   };
-  const env = { ...base, ...(await expandEnvVars(spec.env_vars, base, options.signal)) };
+  const { cwd } = spec;
+  const expanded = await expandEnvVars(spec.env_vars, base, { cwd, signal: options.signal });
   const log = `${spec.log_prefix}-attempt${startAttempt}.log`;
   const file = await open(log, "a");
   try {
     const group = await startGroup("bash", ["-c", spec.command], {
-      cwd: spec.cwd,
-      env,
+      cwd,
+      env: { ...base, ...expanded },
       stdout: file.fd,
       stderr: file.fd,
     });
@@ -59,7 +66,7 @@ export async function startServerProcess(
       log,
       membership,
       exited: group.exited,
-      [Symbol.asyncDispose]: () => endServer(group, membership),
+      [Symbol.asyncDispose]: () => endServer(group, membership, clock),
     };
   } finally {
     await file.close();
@@ -70,35 +77,34 @@ function withoutProxies(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !proxies.test(name)));
 }
 
-/** Interrupt, terminate, kill: to the group, then to whatever left the group. */
-async function endServer(
-  group: ChildGroup,
-  membership: Membership,
-  clock: Clock = systemClock,
-): Promise<void> {
-  const deadline = clock.monotonic() + interruptGraceMs;
-  group.signal("SIGINT");
-  const secondAt = clock.monotonic() + secondInterruptMs;
-  for (let asked = 1; sendSignal(-group.pid, 0) && clock.monotonic() < deadline; ) {
-    if (asked === 1 && clock.monotonic() >= secondAt) {
-      group.signal("SIGINT");
-      asked = 2;
+/** Interrupt, terminate, kill: to the group, then kill whatever left the group. */
+async function endServer(group: ChildGroup, membership: Membership, clock: Clock): Promise<void> {
+  const startedAt = clock.monotonic();
+  const signals = farewell.values();
+  let next = signals.next();
+  while (!next.done && sendSignal(-group.pid, 0)) {
+    const { afterMs, signal } = next.value;
+    if (clock.monotonic() - startedAt >= afterMs) {
+      group.signal(signal);
+      next = signals.next();
+    } else {
+      await clock.sleep(20);
     }
-    await clock.sleep(20);
   }
-  await group.stop({ graceMs: terminateGraceMs });
-  await killAll(await membersOf(membership), clock);
+  await group.stop({ signal: "SIGKILL", graceMs: 0 });
+  await killAll(await membersOf(membership));
 }
 
-async function killAll(pids: readonly number[], clock: Clock): Promise<void> {
+async function killAll(pids: readonly number[]): Promise<void> {
   const victims = await Promise.all(
     pids.map(async (pid) => ({ pid, startTime: (await processStartTime(pid)) ?? "" })),
   );
   for (const { pid } of victims) sendSignal(pid, "SIGKILL");
-  const deadline = clock.monotonic() + terminateGraceMs;
-  while (clock.monotonic() < deadline) {
+  // Real processes end in real time.
+  const deadline = systemClock.monotonic() + killedMs;
+  while (systemClock.monotonic() < deadline) {
     const running = await Promise.all(victims.map(isRunning));
     if (!running.includes(true)) return;
-    await clock.sleep(20);
+    await systemClock.sleep(20);
   }
 }

@@ -38,12 +38,16 @@ export async function superviseServer(spec: ServerSpec, options: SupervisorOptio
   const { report, signal, clock = systemClock } = options;
   const about = { server: spec.server, key: spec.key };
   const strangers = new Set<number>();
+  let nStrangers = 0;
   let failedStarts = 0;
   try {
     for (let startAttempt = 1; !signal.aborted; ) {
       const end = await oneLife(spec, startAttempt, strangers, options);
       if (end.kind === "stopped") break;
-      if (end.kind === "stranger" && strangers.add(end.port).size <= maxStrangers) continue;
+      if (end.kind === "stranger") {
+        strangers.add(end.port);
+        if (++nStrangers <= maxStrangers) continue;
+      }
       startAttempt += 1;
       if (end.kind === "ended") failedStarts = 0;
       else failedStarts += 1;
@@ -75,7 +79,7 @@ async function oneLife(
   const startedAt = clock.monotonic();
   const port = await (options.choosePort ?? choosePort)(strangers);
   const { env } = options;
-  await using server = await startServerProcess(spec, { port, startAttempt, env, signal });
+  await using server = await startServerProcess(spec, { port, startAttempt, env, signal, clock });
   const about = { server: spec.server, key: spec.key };
   report({ type: "starting", ...about, start_attempt: startAttempt, port, log: server.log });
 

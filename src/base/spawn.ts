@@ -123,7 +123,10 @@ export interface Completed extends Exit {
   readonly stderr: string;
 }
 
-/** Runs a program to its end, without a shell, and gives what it printed. @throws {SpawnError} when it can't start. */
+/**
+ * Runs a program to its end, without a shell, and gives what it printed. When the signal aborts, the program is killed with
+ * all that it has started in its group. @throws {SpawnError} when it can't start.
+ */
 export async function runToEnd(
   file: string,
   args: readonly string[],
@@ -133,14 +136,23 @@ export async function runToEnd(
     readonly signal?: AbortSignal;
   },
 ): Promise<Completed> {
-  const result = await execa(file, args, {
+  const { signal } = options;
+  const running = execa(file, args, {
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-    ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
     env: options.env,
     extendEnv: false,
     stdin: "ignore",
     reject: false,
+    // A group of its own, whose other members would keep its output open after its death.
+    detached: signal !== undefined,
   });
+  const kill = () => {
+    if (running.pid !== undefined) sendSignal(-running.pid, "SIGKILL");
+  };
+  if (signal?.aborted === true) kill();
+  signal?.addEventListener("abort", kill, { once: true });
+  const result = await running;
+  signal?.removeEventListener("abort", kill);
   if (result.exitCode === undefined && result.signal === undefined) {
     throw new SpawnError(file, { cause: result.cause });
   }

@@ -92,7 +92,7 @@ async function askHarness(
   await using harness = await startHarness({
     argv,
     harnessDirectory: options.travelling.harnessDirectory,
-    env: { ...base, ...(await expandEnvVars(config.env_vars ?? {}, base)) },
+    env: { ...base, ...(await expandEnvVars(config.env_vars ?? {}, base, options)) },
     cwd: options.cwd,
     planOnly: true,
     signal: options.signal,

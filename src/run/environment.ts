@@ -3,13 +3,13 @@ import { runToEnd } from "../base/spawn.ts";
 
 /**
  * The values of `env_vars` as bash expands them inside double quotes, in order, so that a later one may use an earlier one
- * (`${SCRATCH}/cache`, `$(hostname)`). Only the named variables are returned.
+ * (`${SCRATCH}/cache`, `$(hostname)`, `$(pwd)`). Only the named variables are returned.
  * @throws {EnvironmentError} when bash is missing or reports an error. @throws the signal's reason when it aborts first.
  */
 export async function expandEnvVars(
   envVars: Readonly<Record<string, string>>,
   base: NodeJS.ProcessEnv,
-  signal?: AbortSignal,
+  { cwd, signal }: { readonly cwd: string; readonly signal?: AbortSignal },
 ): Promise<Record<string, string>> {
   const names = Object.keys(envVars);
   if (names.length === 0) return {};
@@ -19,7 +19,7 @@ export async function expandEnvVars(
   const { code, stdout, stderr } = await runToEnd(
     "bash",
     ["-c", ["set -e", ...exports, ...prints].join("\n")],
-    { env: base, ...(signal !== undefined && { signal }) },
+    { cwd, env: base, ...(signal !== undefined && { signal }) },
   );
   signal?.throwIfAborted();
   if (code !== 0) {

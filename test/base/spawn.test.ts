@@ -42,6 +42,21 @@ describe("startGroup", () => {
   });
 });
 
+describe("runToEnd", () => {
+  test("kills the program with all of its group when the signal aborts", async () => {
+    const mark = `run-to-end-${process.pid}-${Date.now()}`;
+    const stop = new AbortController();
+    const running = runToEnd("bash", ["-c", "sleep 1000 & sleep 1000"], {
+      env: { ...env, TEST_MARK: mark },
+      signal: stop.signal,
+    });
+    await until(async () => (await processesWithEnvironment("TEST_MARK", mark)).length === 3);
+    stop.abort();
+    assert.equal((await running).signal, "SIGKILL");
+    await until(async () => (await processesWithEnvironment("TEST_MARK", mark)).length === 0);
+  });
+});
+
 describe("isRunning", () => {
   test("tells a process from a later one with its pid", async () => {
     const startTime = await processStartTime(process.pid);

@@ -9,6 +9,7 @@ describe("expandEnvVars", () => {
     const values = await expandEnvVars(
       { CACHE: "${SCRATCH}/hf", DEEP: "$CACHE/deep", SAID: 'he said "$(echo hi)"\n*', EMPTY: "" },
       base,
+      { cwd: "/" },
     );
     assert.deepEqual(values, {
       CACHE: "/scratch/me and you/hf",
@@ -18,8 +19,19 @@ describe("expandEnvVars", () => {
     });
   });
 
+  test("starts where it is told, and ends when it is told", async () => {
+    assert.deepEqual(await expandEnvVars({ HERE: "$(pwd)" }, base, { cwd: "/usr" }), {
+      HERE: "/usr",
+    });
+    const signal = AbortSignal.abort(new Error("enough"));
+    const expanding = expandEnvVars({ LATE: "$(sleep 100)" }, base, { cwd: "/", signal });
+    await assert.rejects(expanding, { message: "enough" });
+  });
+
   test("reports what bash can't expand", async () => {
-    await assert.rejects(expandEnvVars({ BAD: "${" }, base), { code: "env-vars.expand" });
+    await assert.rejects(expandEnvVars({ BAD: "${" }, base, { cwd: "/" }), {
+      code: "env-vars.expand",
+    });
   });
 });
 
