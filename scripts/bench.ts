@@ -7,11 +7,12 @@ const names = globSync("*.ts", { cwd: directory })
   .map((file) => basename(file, ".ts"))
   .sort();
 
-/** What a bench measures: the first sentence of the comment that its file begins with. */
+/** What a bench measures: the first sentence of the comment that its file begins with, after the command that runs it. */
 function describe(name: string): string {
   const comment = /^\/\*\*(.*?)\*\//s.exec(readFileSync(join(directory, `${name}.ts`), "utf8"));
   const text = (comment?.[1] ?? "").replace(/\s*\n\s*\*?\s*/g, " ").trim();
-  return /^.*?[.](?=\s|$)/.exec(text)?.[0] ?? text;
+  const sentence = /^.*?[.](?=\s|$)/.exec(text)?.[0] ?? text;
+  return sentence.replace(/^`npm run bench -- .*?`: /, "");
 }
 
 function list(): string {
