@@ -17,6 +17,7 @@ import numpy as np
 from lm_eval.api.model import CacheHook
 from lm_eval.models.api_models import TemplateAPI
 
+from .engine import fast_model
 from .failures import ModelError
 from .progress import Meter
 
@@ -38,7 +39,7 @@ class SharedModel:
     """One model object for many leaves."""
 
     def __init__(self, name: str, transport: dict[str, Any]) -> None:
-        """`transport`: `base_url_prefix`, `request_timeout_s` and `request_retries` of the run request."""
+        """`transport`: `base_url_prefix`, `request_timeout_s`, `request_retries` and `engine` of the run request."""
         self._name = name
         self._transport = transport
         self._lm: Any = None
@@ -76,6 +77,8 @@ class SharedModel:
 
     def _build(self, model_args: dict[str, Any], additional: dict[str, Any]) -> Any:
         model = self._get_model(self._name)
+        if self._transport["engine"] == "fast":
+            model = fast_model(model)
         given = dict(model_args)
         if issubclass(model, TemplateAPI):
             given["timeout"] = self._transport["request_timeout_s"]
@@ -101,6 +104,7 @@ class SharedModel:
                 setattr(lm, name, self._counted(lm, name, getattr(lm, name)))
         if hasattr(lm, "_loglikelihood_tokens"):
             lm._loglikelihood_tokens = self._inspected(lm._loglikelihood_tokens)
+        lm.watch_encoded = self._inspect
 
     def _counted(self, lm: Any, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(requests: list[Any], *args: Any, **kwargs: Any) -> Any:
@@ -113,14 +117,17 @@ class SharedModel:
 
     def _inspected(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(requests: list[Any], *args: Any, **kwargs: Any) -> Any:
-            assert self._meter is not None
-            # Of rolling requests the first part is None. An answer that is empty as text is the task's own choice.
-            self._meter.empty_continuations += sum(
-                1 for texts, _, continuation in requests if texts and texts[1] and not continuation
-            )
+            self._inspect(requests)
             return method(requests, *args, **kwargs)
 
         return call
+
+    def _inspect(self, encoded: list[Any]) -> None:
+        assert self._meter is not None
+        # Of rolling requests the first part is None. An answer that is empty as text is the task's own choice.
+        self._meter.empty_continuations += sum(
+            1 for texts, _, continuation in encoded if texts and texts[1] and not continuation
+        )
 
 
 class _CountingHook(CacheHook):

@@ -160,6 +160,7 @@ async function requestMaker(
         balancer === undefined
           ? profile.request_retries
           : Math.max(profile.request_retries, behindBalancer.retries),
+      engine: profile.engine,
       output_dir: directory,
       owner,
       record: { run: plan.run_id, job, node: context.node, attempt },

@@ -51,6 +51,7 @@ function profileSettings(settings: Settings): ProfileSettings {
     request_timeout_s: settings.eval.timeout,
     request_retries: settings.eval.max_retries,
     request_cache_dir: settings.request_cache_dir,
+    engine: settings.harness_engine,
     offline: settings.offline,
   };
 }

@@ -155,6 +155,11 @@ export interface RunRequest {
   /** `eval.timeout` is the balancer's; the model object gets these (DESIGN section 8). */
   readonly request_timeout_s: number;
   readonly request_retries: number;
+  /**
+   * `fast`: completions requests are encoded in batches and sent while others still are; the same requests with the same
+   * bytes, in another order. `plain`: lm_eval's own code sends them.
+   */
+  readonly engine: "fast" | "plain";
   /** The unit's directory for leaf files; created if missing. */
   readonly output_dir: string;
   /** Part of the samples file's name and of temporary names. */

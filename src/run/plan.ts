@@ -25,6 +25,8 @@ export const Profile = z.strictObject({
   request_timeout_s: z.number().positive(),
   request_retries: z.int().positive(),
   request_cache_dir: z.string().nullable(),
+  /** How the harness sends: as RunRequest says. No part of a fingerprint. */
+  engine: z.enum(["fast", "plain"]),
   offline: z.enum(["auto", "always", "never"]),
   /** The harness's inputs of the fingerprint that belong to the evaluation arguments. */
   inputs: z.record(z.string(), z.unknown()),

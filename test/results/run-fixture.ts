@@ -98,6 +98,7 @@ export function planOf(
     request_timeout_s: 1,
     request_retries: 1,
     request_cache_dir: null,
+    engine: "fast",
     offline: "auto" as const,
     inputs: {},
     fingerprints: Object.fromEntries(leaves.map(({ id }) => [id, fingerprintOf(id)])),

@@ -35,6 +35,8 @@ interface Settings {
   readonly dieAt: number;
   /** One line per completions request: {path, prompts, max_tokens, at}. */
   readonly requestLog: string;
+  /** One line per completions request, as it came: path, type, authorization, body. */
+  readonly bodyLog: string;
   /** Completions wait as long as there is a file of this name; /stats tells their prompts. */
   readonly holdWhile: string;
 }
@@ -64,6 +66,7 @@ function readSettings(argv: string[], env: NodeJS.ProcessEnv): Settings {
     "null-logprobs",
     "die-at",
     "request-log",
+    "body-log",
     "hold-while",
   ] as const;
   const { values } = parseArgs({
@@ -87,6 +90,7 @@ function readSettings(argv: string[], env: NodeJS.ProcessEnv): Settings {
     nullLogprobs: text("null-logprobs", "") === "1",
     dieAt: Number(text("die-at", "0")),
     requestLog: text("request-log", ""),
+    bodyLog: text("body-log", ""),
     holdWhile: text("hold-while", ""),
   };
 }
@@ -190,6 +194,8 @@ function startServer(settings: Settings): void {
   const startedAt = performance.now();
   let completions = 0;
   let prompts = 0;
+  let atWork = 0;
+  let mostAtOnce = 0;
   const held = new Set<Prompt[]>();
   const ready = () => performance.now() - startedAt >= settings.readyAfterMs;
 
@@ -197,13 +203,18 @@ function startServer(settings: Settings): void {
     request: IncomingMessage,
     response: ServerResponse,
   ): Promise<void> {
-    const parsed = JSON.parse(await readBody(request)) as CompletionRequest;
+    const body = await readBody(request);
+    const parsed = JSON.parse(body) as CompletionRequest;
     const number = ++completions;
     const ids = parsePrompts(parsed.prompt);
     prompts += ids.length;
     if (settings.requestLog !== "") {
       const line = { path: request.url, ...parsed, at: Date.now() };
       appendFileSync(settings.requestLog, `${JSON.stringify(line)}\n`);
+    }
+    if (settings.bodyLog !== "") {
+      const { "content-type": type, authorization } = request.headers;
+      appendFileSync(settings.bodyLog, `${request.url} ${type} ${authorization} ${body}\n`);
     }
     if (settings.delayMs > 0) await wait(settings.delayMs);
     held.add(ids);
@@ -217,16 +228,17 @@ function startServer(settings: Settings): void {
     if (wanted !== "" && ids.some((one) => Buffer.from(one).includes(wanted))) {
       return answer(response, 500, `{"error":"mock refuses this prompt"}`);
     }
-    const body = JSON.stringify(complete(parsed, ids, settings));
-    answer(response, 200, number <= settings.truncateFirst ? body.slice(0, body.length / 2) : body);
+    const text = JSON.stringify(complete(parsed, ids, settings));
+    answer(response, 200, number <= settings.truncateFirst ? text.slice(0, text.length / 2) : text);
   }
 
   const server = createServer((request, response) => {
     const path = (request.url ?? "/").split("?")[0] ?? "/";
     if (request.method === "POST" && path.endsWith("/completions")) {
-      answerCompletion(request, response).catch((error: unknown) =>
-        answer(response, 400, JSON.stringify({ error: String(error) })),
-      );
+      mostAtOnce = Math.max(mostAtOnce, ++atWork);
+      answerCompletion(request, response)
+        .catch((error: unknown) => answer(response, 400, JSON.stringify({ error: String(error) })))
+        .finally(() => atWork--);
     } else if (path === "/health") {
       answer(response, ready() ? 200 : 503, "{}");
     } else if (path === "/v1/models") {
@@ -235,7 +247,7 @@ function startServer(settings: Settings): void {
       answer(
         response,
         200,
-        JSON.stringify({ completions, prompts, held: [...held].flat().map(spell) }),
+        JSON.stringify({ completions, prompts, mostAtOnce, held: [...held].flat().map(spell) }),
       );
     } else {
       answer(response, 404, `{"error":"no such path"}`);

@@ -114,6 +114,7 @@ export function runSettings(
     base_url_prefix: null,
     request_timeout_s: 60,
     request_retries: 1,
+    engine: "fast",
     output_dir: join(directory, "results"),
     owner: "test-owner",
     record: { run: "test" },

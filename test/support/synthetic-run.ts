@@ -163,6 +163,7 @@ export function syntheticPlan({
         request_timeout_s: 60,
         request_retries: 3,
         request_cache_dir: null,
+        engine: "fast",
         offline: "auto",
         inputs: {},
         fingerprints: Object.fromEntries(numbers.map((n) => [leafAt(n), fingerprintAt(n)])),

@@ -13,12 +13,14 @@ function byteSymbols(): string[] {
 
 /**
  * Writes a tokenizer that AutoTokenizer loads offline and without torch: one token per byte (its id is the byte), plus the
- * special tokens `<s>` (256) and `</s>` (257). `merges` adds tokens: `[["A", ":"]]` makes `A:` one.
+ * special tokens `<s>` (256) and `</s>` (257). `merges` adds tokens: `[["A", ":"]]` makes `A:` one. `words` divides texts by
+ * GPT-2's pattern first, so that no token reaches over the end of a word.
  */
 export async function writeByteTokenizer(
   directory: string,
-  { merges = [] }: { merges?: readonly (readonly [string, string])[] } = {},
+  options: { merges?: readonly (readonly [string, string])[]; words?: boolean } = {},
 ): Promise<void> {
+  const { merges = [], words = false } = options;
   await mkdir(directory, { recursive: true });
   const symbols = byteSymbols();
   const written = merges.map(([left, right]) => [spell(left, symbols), spell(right, symbols)]);
@@ -39,7 +41,7 @@ export async function writeByteTokenizer(
     type: "ByteLevel",
     add_prefix_space: false,
     trim_offsets: false,
-    use_regex: false,
+    use_regex: words,
   };
   const tokenizer = {
     version: "1.0",
@@ -48,7 +50,17 @@ export async function writeByteTokenizer(
     added_tokens: [special(256, "<s>"), special(257, "</s>")],
     normalizer: null,
     pre_tokenizer: byteLevel,
-    post_processor: null,
+    // Only for whoever asks for special tokens, as add_bos_token does.
+    post_processor: {
+      type: "TemplateProcessing",
+      single: [{ SpecialToken: { id: "<s>", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
+      pair: [
+        { SpecialToken: { id: "<s>", type_id: 0 } },
+        { Sequence: { id: "A", type_id: 0 } },
+        { Sequence: { id: "B", type_id: 0 } },
+      ],
+      special_tokens: { "<s>": { id: "<s>", ids: [256], tokens: ["<s>"] } },
+    },
     decoder: byteLevel,
     model: {
       type: "BPE",
