@@ -1,7 +1,8 @@
-import { isCollection, parseDocument } from "yaml";
+import { isCollection } from "yaml";
 import { codeFrame, positionOf } from "./code-frame.ts";
 import { construct, isRecord, type MemberNodes } from "./construct.ts";
 import { dotted, type Finding, type Issue, type KeyPath, type TextRange } from "./issue.ts";
+import { parseYamlDocument } from "./parse-document.ts";
 import { findSyntaxMistakes } from "./syntax.ts";
 
 /** A YAML file that knows where each of its values stands. */
@@ -24,27 +25,25 @@ export interface YamlSource {
 
 /** Parses YAML 1.1. Never throws: mistakes are returned. */
 export function parseYaml(file: string, text: string): YamlSource {
-  const document = parseDocument(text, {
-    schema: "failsafe",
-    version: "1.1",
-    uniqueKeys: false,
-    prettyErrors: false,
-  });
-  const { value, members, mistakes } = construct(document, text);
-  const start = document.contents?.range?.[0] ?? 0;
+  const { document, text: parsed, toOriginal } = parseYamlDocument(text);
+  const { value, members, mistakes } = construct(document, parsed);
+  const fileStart = toOriginal(document.contents?.range?.[0] ?? 0);
   const issue = (
-    range: TextRange | undefined,
+    at: TextRange | undefined,
     path: string,
     { message, hint, suggestion }: Pick<Finding, "message" | "hint" | "suggestion">,
-  ): Issue => ({
-    file,
-    ...positionOf(text, range?.start ?? start),
-    path,
-    message,
-    ...(hint === undefined ? {} : { hint }),
-    ...(suggestion === undefined ? {} : { suggestion }),
-    frame: range === undefined ? "" : codeFrame(text, range),
-  });
+  ): Issue => {
+    const range = at && { start: toOriginal(at.start), end: toOriginal(at.end) };
+    return {
+      file,
+      ...positionOf(text, range?.start ?? fileStart),
+      path,
+      message,
+      ...(hint === undefined ? {} : { hint }),
+      ...(suggestion === undefined ? {} : { suggestion }),
+      frame: range === undefined ? "" : codeFrame(text, range),
+    };
+  };
   const syntax = findSyntaxMistakes(document, text);
   // What follows a syntax error is guessed: only the errors themselves are worth reading.
   const all = syntax.length > 0 ? syntax : mistakes;

@@ -209,6 +209,63 @@ describe("a text that is no YAML", () => {
   });
 });
 
+describe("what goes on in the next line, in brackets or quotes", () => {
+  test("may stand anywhere, as PyYAML has it", () => {
+    for (const [text, value] of [
+      ["m:\n  a: [1,\n  2]\n  b: 3\n", { m: { a: [1n, 2n], b: 3n } }],
+      ["a: [1,\n2]\nb: 3\n", { a: [1n, 2n], b: 3n }],
+      [
+        "m:\n    a: {x: [1,\n 2 # ]\n,\n3], y:\n4}\n    b: 3\n",
+        { m: { a: { x: [1n, 2n, 3n], y: 4n }, b: 3n } },
+      ],
+      ["m:\n  - [1,\n2]\n  - 3\n", { m: [[1n, 2n], 3n] }],
+      ["a: 'x\ny ''z\n\n[w'\nb: \"1\n\\\"2\\\n  3\"\n", { a: "x y 'z\n[w", b: '1 "23' }],
+    ] as const) {
+      assert.deepEqual(contentOf(text), value, text);
+    }
+  });
+
+  test("is read the same however it is indented", () => {
+    const value = fc.letrec((tie) => ({
+      any: fc.oneof(
+        { maxDepth: 3, depthSize: "small" },
+        fc.bigInt().map(String),
+        fc
+          .string({ unit: fc.constantFrom(..."ab \"'[]{},:#-") })
+          .map((text) => JSON.stringify(text)),
+        fc.array(tie("any"), { maxLength: 4 }).map((items) => `[@${items.join(",@")}@]`),
+        fc
+          .uniqueArray(
+            fc.tuple(fc.string({ unit: fc.constantFrom(..."abc"), minLength: 1 }), tie("any")),
+            {
+              selector: ([key]) => key,
+              maxLength: 4,
+            },
+          )
+          .map((pairs) => `{@${pairs.map(([key, one]) => `"k${key}": ${one}`).join(",@")}@}`),
+      ),
+    })).any;
+    fc.assert(
+      fc.property(value, fc.array(fc.nat(6), { minLength: 1, maxLength: 20 }), (flow, indents) => {
+        let n = 0;
+        const broken = String(flow).replaceAll(
+          "@",
+          () => `\n${" ".repeat(indents[n++ % indents.length] ?? 0)}`,
+        );
+        const read = (one: string) => contentOf(`m:\n  n:\n    key: ${one}\n    last: 1\n`);
+        assert.deepEqual(read(broken), read(String(flow).replaceAll("@", " ")));
+      }),
+    );
+  });
+
+  test("keeps the places of mistakes", () => {
+    const text = "a: [1,\n2]\nb: {x: 1,\nyy: *z}\na: 3\n";
+    assert.deepEqual(mistakesOf(text), ['4:5 unknown anchor "z"', '5:1 duplicate key "a"']);
+    const [unknown] = parseYaml("c.yaml", text).mistakes;
+    assert.equal(unknown?.frame, "  3 | b: {x: 1,\n  4 | yy: *z}\n    |     ^^");
+  });
+});
+
 describe("other layouts", () => {
   test("that PyYAML reads are read", () => {
     assert.deepEqual(contentOf("\ufeffa: 1\r\nb: |\r\n  x\r\n  y\r\n"), { a: 1n, b: "x\ny\n" });
