@@ -1,4 +1,10 @@
 // Pure unit files share one process: together they cost what one of them would cost alone.
+import "./agent/breaker.test.ts";
+import "./agent/environment.test.ts";
+import "./agent/plan-watch.test.ts";
+import "./agent/shutdown.test.ts";
+import "./agent/sweep.test.ts";
+import "./agent/unit-run.test.ts";
 import "./base/files.test.ts";
 import "./base/json.test.ts";
 import "./base/lifetimes.test.ts";

@@ -7,14 +7,14 @@ import { identifyThisProcess } from "../queue/owner-record.ts";
 import { readPlan } from "../run/plan-file.ts";
 import { type JobContext, openProcesses } from "./job.ts";
 import { Reaper } from "./reaper.ts";
-import { type EndReason, listenToSignals, Shutdown } from "./shutdown.ts";
+import { type EndReason, listenToSignals, Shutdown, type SignalSource } from "./shutdown.ts";
 import { workThroughPlan } from "./work.ts";
 
 export interface LeadOptions {
   readonly context: JobContext;
   /** Its end means: stop everything; `drain` and `abort` on a line of their own ask for it. Undefined: no leash. */
   readonly leash: Readable | undefined;
-  readonly signals: Pick<NodeJS.Process, "on" | "off">;
+  readonly signals: SignalSource;
 }
 
 /** How a lead agent ended, for whoever started it. */

@@ -50,11 +50,14 @@ export class Shutdown {
   }
 }
 
+/** What signals come from: this process, or a test. */
+export interface SignalSource {
+  on(signal: NodeJS.Signals, handler: () => void): unknown;
+  off(signal: NodeJS.Signals, handler: () => void): unknown;
+}
+
 /** Where the requests to stop come from: signals of this process. @returns the undoing. */
-export function listenToSignals(
-  shutdown: Shutdown,
-  source: Pick<NodeJS.Process, "on" | "off">,
-): () => void {
+export function listenToSignals(shutdown: Shutdown, source: SignalSource): () => void {
   const handlers: Partial<Record<NodeJS.Signals, () => void>> = {
     // Some launchers send their own choice; Node would open its inspector on USR1 without a listener.
     SIGUSR1: () => shutdown.drain("time-limit"),

@@ -30,7 +30,7 @@ export interface UnitRunDeps
   readonly end: () => void;
   /** Finish the leaf at hand, then stop. */
   readonly draining: AbortSignal;
-  /** Stop now. */
+  /** Stop now. It implies draining. */
   readonly aborting: AbortSignal;
 }
 

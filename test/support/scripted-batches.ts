@@ -1,0 +1,154 @@
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { BatchHarness, RunEnd } from "../../src/agent/warm-harness.ts";
+import type { FailureClass, HarnessMessage } from "../../src/lmeval/protocol.ts";
+import type { Fingerprint, LeafId } from "../../src/run/ids.ts";
+import { invalidFileName, leafFileName } from "../../src/run/layout.ts";
+
+/** What becomes of a leaf when its turn comes. */
+export type Act =
+  | "done"
+  | "invalid"
+  /** Goes on until the run is aborted; `heard` is called when it has begun. */
+  | { readonly kind: "hang"; readonly heard?: () => void }
+  | { readonly kind: "fail"; readonly class: FailureClass; readonly permanent?: boolean }
+  /** The child dies at it; without a signal it exits with 1. */
+  | { readonly kind: "crash"; readonly signal?: NodeJS.Signals }
+  /** The child dies before it says that it has begun. */
+  | { readonly kind: "mute" }
+  /** The run can't be carried out. */
+  | { readonly kind: "error"; readonly class: FailureClass }
+  /** The harness itself dies. */
+  | { readonly kind: "lost" }
+  /** Something happens, then the next act counts. */
+  | { readonly kind: "then"; readonly first: () => void | Promise<void>; readonly act: Act };
+
+export const fail = (failureClass: FailureClass, permanent = false): Act => ({
+  kind: "fail",
+  class: failureClass,
+  permanent,
+});
+
+type RunMessage = Extract<HarnessMessage, { id: string; leaf: string }>;
+
+/** Evaluates nothing: each leaf does what its script says, one act per time that it is begun, the last one for good. */
+export class ScriptedBatches implements BatchHarness {
+  /** Leaf ids of each run, in the order of the runs. */
+  readonly runs: string[][] = [];
+  readonly #scripts: Readonly<Record<string, readonly Act[]>>;
+  readonly #begun = new Map<string, number>();
+
+  /** Leaves without a script are done. */
+  constructor(scripts: Readonly<Record<string, Act | readonly Act[]>> = {}) {
+    const entries = Object.entries(scripts);
+    this.#scripts = Object.fromEntries(entries.map(([leaf, acts]) => [leaf, [acts].flat()]));
+  }
+
+  /** How often a leaf was begun. */
+  begun(leaf: string): number {
+    return this.#begun.get(leaf) ?? 0;
+  }
+
+  run: BatchHarness["run"] = async ({ id, leaves, output_dir }, { onMessage, signal }) => {
+    this.runs.push(leaves.map((leaf) => leaf.id));
+    for (const { id: leaf, fingerprint } of leaves) {
+      if (signal.aborted) return ended({ cancelled: true });
+      const n = this.begun(leaf);
+      this.#begun.set(leaf, n + 1);
+      const acts = this.#scripts[leaf] ?? ["done"];
+      let act = acts[Math.min(n, acts.length - 1)] as Act;
+      if (typeof act === "object" && act.kind === "mute") return ended({ exit_code: 1 });
+      if (typeof act === "object" && act.kind === "error")
+        return { kind: "error", error: failed(act) };
+      onMessage({ type: "leaf_started", id, leaf });
+      while (typeof act === "object" && act.kind === "then") {
+        await act.first();
+        act = act.act;
+      }
+      const message = await perform(act, { id, leaf, fingerprint, output_dir });
+      if (message !== undefined) {
+        onMessage(message);
+        // As from a child: what is heard now reaches it when it is at the next leaf.
+        await new Promise((resolve) => setImmediate(resolve));
+        continue;
+      }
+      const end = await endAt(act, leaf, signal);
+      if (end !== undefined) return end;
+    }
+    return ended({});
+  };
+}
+
+interface Place {
+  readonly id: string;
+  readonly leaf: string;
+  readonly fingerprint: string;
+  readonly output_dir: string;
+}
+
+async function perform(act: Act, place: Place): Promise<RunMessage | undefined> {
+  const { id, leaf, output_dir } = place;
+  const fingerprint = place.fingerprint as Fingerprint;
+  if (act === "done" || act === "invalid") {
+    await mkdir(output_dir, { recursive: true });
+    const name = act === "done" ? leafFileName : invalidFileName;
+    const path = join(output_dir, name(leaf as LeafId, fingerprint));
+    await writeFile(path, "{}");
+    if (act === "invalid") return { type: "leaf_invalid", id, leaf, path, reason: "scripted" };
+    const times = { load_s: 0, requests_s: 0, total_s: 0 };
+    const counts = { samples_path: null, n_samples: 1, n_requests: 1 };
+    return { type: "leaf_done", id, leaf, path, outcome: "created", ...counts, ...times };
+  }
+  if (act.kind !== "fail") return undefined;
+  const { type: _, id: _id, ...failure } = failed(act);
+  return { type: "leaf_failed", id, leaf, ...failure };
+}
+
+async function endAt(act: Act, leaf: string, signal: AbortSignal): Promise<RunEnd | undefined> {
+  if (typeof act !== "object") return undefined;
+  switch (act.kind) {
+    case "crash":
+      return ended(
+        act.signal === undefined ? { exit_code: 1, leaf } : { signal: act.signal, leaf },
+      );
+    case "lost":
+      return { kind: "lost" };
+    case "hang":
+      act.heard?.();
+      await new Promise((resolve) => {
+        if (signal.aborted) resolve(undefined);
+        signal.addEventListener("abort", resolve, { once: true });
+      });
+      return ended({ cancelled: true, leaf });
+    default:
+      return undefined;
+  }
+}
+
+type Ended = Extract<RunEnd, { kind: "ended" }>["ended"];
+
+function ended(how: Partial<Ended>): RunEnd {
+  const exit_code = how.signal === undefined && how.cancelled !== true ? 0 : null;
+  const use = { cpu_s: 0, max_rss_bytes: 300 * 2 ** 20 };
+  const base: Ended = {
+    type: "ended",
+    id: "",
+    exit_code,
+    signal: null,
+    cancelled: false,
+    leaf: null,
+    ...use,
+  };
+  return { kind: "ended", ended: { ...base, ...how } };
+}
+
+function failed(act: { readonly class: FailureClass; readonly permanent?: boolean }) {
+  return {
+    type: "error" as const,
+    id: "",
+    class: act.class,
+    permanent: act.permanent === true,
+    message: `scripted ${act.class}`,
+    trace_tail: ["Traceback", `scripted ${act.class}`],
+  };
+}
