@@ -24,6 +24,7 @@ import "./config/yaml.test.ts";
 import "./controller/batches.test.ts";
 import "./controller/checkpoints.test.ts";
 import "./controller/model-paths.test.ts";
+import "./controller/not-done-yet.test.ts";
 import "./controller/refusals.test.ts";
 import "./controller/store.test.ts";
 import "./run/environment.test.ts";

@@ -17,6 +17,7 @@ import type { Plan, PlannedUnit } from "../run/plan.ts";
 import { RunDirectoryError, readPlanIfThere, writePlan } from "../run/plan-file.ts";
 import { taskMap } from "../run/task-map.ts";
 import { type ResolvedUnits, resolveUnits } from "./checkpoints.ts";
+import { warnOfNotDoneYet } from "./not-done-yet.ts";
 import { findOpenWork, type OpenWork } from "./open-work.ts";
 import { type PlannedProfiles, planProfiles } from "./plan-profiles.ts";
 import { type PlannedTasks, planTasks } from "./plan-tasks.ts";
@@ -69,6 +70,7 @@ interface Wish {
   readonly units: ResolvedUnits;
   readonly profiles: PlannedProfiles;
   readonly tasks: PlannedTasks;
+  readonly notDoneYet: readonly string[];
 }
 
 /**
@@ -111,6 +113,7 @@ export async function createRun(options: CreateRunOptions): Promise<CreateRunOut
 async function readWish(options: CreateRunOptions): Promise<Wish> {
   const loaded = await loadConfig(options.configFile, options.cwd);
   const { config, path } = loaded;
+  const notDoneYet = warnOfNotDoneYet(config);
   const units = await resolveUnits(loaded, {
     baseDirectory: options.cwd,
     strict: options.strict,
@@ -123,7 +126,7 @@ async function readWish(options: CreateRunOptions): Promise<Wish> {
     configDirectory: dirname(path),
     profiles: profiles.byName,
   });
-  return { loaded, units, profiles, tasks };
+  return { loaded, units, profiles, tasks, notDoneYet };
 }
 
 /** What a call would do, without doing it. */
@@ -218,7 +221,7 @@ async function findPrevious(
 
 function planOf(
   options: CreateRunOptions,
-  { loaded, units, profiles, tasks }: Wish,
+  { loaded, units, profiles, tasks, notDoneYet }: Wish,
   epoch: number,
   previous: Plan | undefined,
 ): Plan {
@@ -260,6 +263,7 @@ function planOf(
     excluded: [...tasks.excluded],
     warnings: [
       ...[...warnings, ...units.warnings].map(({ message }) => message),
+      ...notDoneYet,
       ...tasks.warnings,
     ],
   };
