@@ -38,10 +38,13 @@ type GivenUp = Set<UnitId>;
  * again. @returns true when every planned leaf has a valid result.
  */
 export async function workThroughPlan(deps: WorkDeps): Promise<boolean> {
-  const { context, shutdown } = deps;
+  const { context, shutdown, events } = deps;
+  const subject = { job: context.job };
   const givenUp: GivenUp = new Set();
   for (;;) {
     using watch = await openPlanWatch(context.layout, context.clock);
+    const note = () => void events.publish("agent.plan-changed", subject, {}).catch(() => {});
+    watch.changed.addEventListener("abort", note, { once: true });
     const { plan, manifest } = await readRun(context.layout);
     await using queue = await openFsQueue({ layout: context.layout, epoch: plan.epoch });
     const units = listUnits(context.layout, plan, manifest);

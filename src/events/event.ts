@@ -26,6 +26,8 @@ export const eventBodies = {
     slots: z.int(),
     eval_hive_version: z.string(),
   }),
+  /** It has seen that the plan was replaced: it finishes the leaves at hand, then goes on by the new one. */
+  "agent.plan-changed": z.strictObject({}),
   "agent.draining": z.strictObject({ reason: fields.endReason }),
   "agent.ended": z.strictObject({ reason: fields.endReason, message: z.string().optional() }),
   "harness.started": z.strictObject({ pid: z.int(), start_s: z.number(), lm_eval: z.string() }),

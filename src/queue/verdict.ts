@@ -114,14 +114,16 @@ export class OwnerWatch {
 
   /**
    * Kills what an owner that counts as dead has left on this machine: everything that we start carries EH_OWNER, and the
-   * owner itself may be stopped or hang. @returns false while something is still there.
+   * owner itself may be stopped or hang; one that said good-bye may do as it likes. @returns false while something is
+   * still there.
    */
   async #clearRemains(
     record: OwnerRecord | undefined,
     owner: string | undefined,
   ): Promise<boolean> {
     const { here } = this.#options;
-    const local = record !== undefined && relationTo(record, here) === "here";
+    const local =
+      record !== undefined && record.state === "live" && relationTo(record, here) === "here";
     // Real processes end in real time.
     const deadline = systemClock.monotonic() + remainsMs;
     for (;;) {

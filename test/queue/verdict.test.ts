@@ -141,6 +141,15 @@ test("an owner that hangs on this machine for 900 s is killed, then dead", async
   assert.equal(await ended, "SIGKILL");
 });
 
+test("an owner that said good-bye is dead, and its process is left alone: it may have more to do", async () => {
+  await using at = await place();
+  await using process = await startSleeper("nobody");
+  const start_time = (await processStartTime(process.pid)) as string;
+  await at.write({ pid: process.pid, start_time, state: "ended" });
+  assert.equal(await at.judge(), "dead");
+  assert.equal(await processStartTime(process.pid), start_time);
+});
+
 test("Slurm's word that a job has ended is enough; anything else leaves it to the beat", async () => {
   let word: Verdict = "unknown";
   await using at = await place(async ({ job }) => (job === "77" ? word : "unknown"));
