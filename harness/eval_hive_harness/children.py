@@ -19,7 +19,7 @@ from .wire import Wire
 _GRACE_S = 2.0
 _LEAF_ENDS = ("leaf_done", "leaf_invalid", "leaf_failed", "error")
 # A resident child keeps a model that was loaded by these.
-_OF_THE_MODEL = ("resident", "evaluation", "env")
+_OF_THE_MODEL = ("resident", "evaluation", "env", "engine")
 
 
 class Child:

@@ -155,7 +155,7 @@ class LeafEvaluation:
         tracker = EvaluationTracker()
         self._batch._model.point_to(self._index, self._meter, self._batch._request)
         with _instead_of(lm_eval.api.registry, "get_model", lambda _name: self._batch._model):
-            with _instead_of(lm_eval.caching.cache, "PATH", self._cache("requests")):
+            with _instead_of(lm_eval.caching.cache, "PATH", self._request_cache()):
                 results = simple_evaluate(
                     model=arguments.model,
                     model_args=arguments.model_args,
@@ -247,8 +247,12 @@ class LeafEvaluation:
                 f"{now[:16]}. Plan again with `create-run --update`",
             )
 
-    def _cache(self, kind: str) -> str:
-        return os.path.join(lm_eval.caching.cache.PATH, f"{kind}-{self._cache_key()}")
+    def _request_cache(self) -> str:
+        root = lm_eval.caching.cache.PATH
+        if self._batch._arguments.cache_requests:
+            # lm_eval 0.4.12 makes the last folder of a path only.
+            os.makedirs(root, exist_ok=True)
+        return os.path.join(root, f"requests-{self._cache_key()}")
 
     def _cache_key(self) -> str:
         """lm_eval's keys leave out most of what decides about a request, so each evaluation gets a cache of its own."""

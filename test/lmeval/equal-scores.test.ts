@@ -55,6 +55,7 @@ const suites = [
   "ev_right",
   "ev_python",
   "ev_python_twin",
+  "ev_mixed",
   "ev_suite",
   "ev_described",
 ];
@@ -98,7 +99,7 @@ const changed: Variant = {
 
 describeOnBench(
   "batches give the scores of plain lm_eval run of each leaf alone",
-  "always",
+  { older: "always" },
   (bench, version) => {
     for (const variant of [asTheyAre, changed]) {
       test(variant.name, { timeout: 900_000 }, async () => {

@@ -22,7 +22,7 @@ import { until } from "../support/until.ts";
 
 const isGone = async (pid: number) => (await processStartTime(pid)) === undefined;
 
-describeOnBench("the harness, its children and what they say", "long", (bench, version) => {
+describeOnBench("the harness, its children and what they say", {}, (bench, version) => {
   /** Starts a batch and waits until its first leaf says `name`. */
   async function startAndWait<T>(leaf: string, name: string) {
     const station = openStation(await bench.directory());

@@ -47,7 +47,7 @@ async function scoresIn(path: string, leaf: string): Promise<Record<string, numb
   return Object.fromEntries(metrics.map(({ metric, score }) => [metric, score]));
 }
 
-describeOnBench("leaf files", "long", (bench) => {
+describeOnBench("leaf files", {}, (bench) => {
   test("a leaf file is whole and in its place before the next leaf begins", async () => {
     const station = openStation(await bench.directory());
     const settings = await bench.settings(["ev_mc", "ev_wait"], { env: station.env });

@@ -38,7 +38,7 @@ const leafNames = [
   "ev_python_twin",
 ];
 
-describeOnBench("a model without a server", "long", (bench) => {
+describeOnBench("a model without a server", {}, (bench) => {
   /** A checkpoint of counting_lm.py, and the station of those tasks that have one. */
   async function makeUnit(name = "unit", lm_eval_args: Record<string, unknown> = {}) {
     const place = await bench.directory();

@@ -197,6 +197,7 @@ function startServer(settings: Settings): void {
   let atWork = 0;
   let mostAtOnce = 0;
   const held = new Set<Prompt[]>();
+  const missed: string[] = [];
   const ready = () => performance.now() - startedAt >= settings.readyAfterMs;
 
   async function answerCompletion(
@@ -247,9 +248,16 @@ function startServer(settings: Settings): void {
       answer(
         response,
         200,
-        JSON.stringify({ completions, prompts, mostAtOnce, held: [...held].flat().map(spell) }),
+        JSON.stringify({
+          completions,
+          prompts,
+          missed,
+          mostAtOnce,
+          held: [...held].flat().map(spell),
+        }),
       );
     } else {
+      missed.push(path);
       answer(response, 404, `{"error":"no such path"}`);
     }
   });

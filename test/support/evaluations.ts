@@ -33,12 +33,13 @@ export async function startCompletionsServer(
   throw new Error("The completions server did not start");
 }
 
-/** No network, no user's settings; `home` holds all that Hugging Face's libraries write. */
+/** No network, no user's settings; `home` holds all that lm_eval and Hugging Face's libraries keep. */
 export function offlineEnvironment(home: string): NodeJS.ProcessEnv {
   return {
     PATH: process.env["PATH"],
     HOME: home,
     HF_HOME: join(home, "huggingface"),
+    LM_HARNESS_CACHE_PATH: join(home, "lm-eval-cache"),
     HF_HUB_OFFLINE: "1",
     HF_DATASETS_OFFLINE: "1",
     TRANSFORMERS_OFFLINE: "1",

@@ -47,25 +47,28 @@ export interface HarnessBench {
   run(leaves: readonly string[], given?: Partial<RunSettings>): Promise<BatchAnswer>;
 }
 
-/** The lm_eval versions of a file's tests: the older one always, or in the long form alone. */
-function lmEvalVersions(older: "always" | "long"): readonly LmEvalVersion[] {
-  const both = older === "always" || process.env["EVAL_HIVE_LONG"] !== undefined;
-  return both ? ["0.4.13", "0.4.12"] : ["0.4.13"];
+export interface BenchOptions {
+  /** Whether the older lm_eval has its turn always, or in the long form alone. Default: in the long form. */
+  readonly older?: "always" | "long";
+  /** Added to the environment of the harness. */
+  readonly env?: NodeJS.ProcessEnv;
 }
 
 /** Describes the same with each lm_eval version, on a bench that is set up once. */
 export function describeOnBench(
   title: string,
-  older: "always" | "long",
+  { older = "long", env = {} }: BenchOptions,
   define: (bench: HarnessBench, version: LmEvalVersion) => void,
 ): void {
-  for (const version of lmEvalVersions(older)) {
+  const both = older === "always" || process.env["EVAL_HIVE_LONG"] !== undefined;
+  const versions: LmEvalVersion[] = both ? ["0.4.13", "0.4.12"] : ["0.4.13"];
+  for (const version of versions) {
     describe(`${title}, lm_eval ${version}`, () => {
       const stack = new AsyncDisposableStack();
       const bench = {} as HarnessBench;
       before(async (t) => {
         const python = requirePython(t as TestContext, version);
-        if (python !== undefined) Object.assign(bench, await setUp(python, stack));
+        if (python !== undefined) Object.assign(bench, await setUp(python, env, stack));
       });
       after(async () => await stack.disposeAsync());
       define(bench, version);
@@ -73,11 +76,15 @@ export function describeOnBench(
   }
 }
 
-async function setUp(python: string, stack: AsyncDisposableStack): Promise<HarnessBench> {
+async function setUp(
+  python: string,
+  env: NodeJS.ProcessEnv,
+  stack: AsyncDisposableStack,
+): Promise<HarnessBench> {
   const home = stack.use(await temporaryDirectory());
   const [server, harness] = await Promise.all([
     startCompletionsServer(),
-    startTestHarness(python, join(home.path, "home")),
+    startTestHarness(python, join(home.path, "home"), env),
   ]);
   stack.use(server);
   stack.use(harness);
