@@ -166,7 +166,7 @@ async function requestMaker(
       engine: profile.engine,
       output_dir: directory,
       owner,
-      record: { run: plan.run_id, job, node: context.node, attempt },
+      record: { run_id: plan.run_id, job, node: context.node, attempt },
       log_file: logs.harness(unit),
       cwd: plan.working_directory,
       resident: balancer === undefined ? planned.id : null,

@@ -124,7 +124,7 @@ test("status and collect tell of a run while it goes on, and of what has become 
     );
     assert.match(
       told,
-      new RegExp(`Next: nobody is at it; go on with\n  eval-hive run ${layout.directory}\n$`),
+      new RegExp(`Next: nobody is at it; go on with\n  eval-hive run ${layout.directory}$`),
     );
     const json = await evalHive(["status", layout.directory, "--json", "--detailed"], call);
     const { units, problems, leaves } = JSON.parse(json.stdout);
@@ -214,7 +214,7 @@ test("status and collect tell of a run while it goes on, and of what has become 
     for (const name of await readdir(directory)) {
       // Whoever opens a pipe waits for its other end.
       await rename(join(directory, name), join(directory, `${name}.kept`));
-      execFileSync("mkfifo", [join(directory, name)]);
+      execFileSync("sh", ["-c", 'mkfifo "$1"', "sh", join(directory, name)]);
       await rm(join(directory, `${name}.kept`));
     }
     assert.equal(await status(), told);
@@ -241,8 +241,9 @@ async function assertRow(row: StoredRow, directory: string): Promise<void> {
   );
   const seconds = new Date(file.date * 1000).toISOString().slice(0, 19);
   assert.match(row["eval_date"] as string, new RegExp(`^${seconds}(\\.\\d{6})?\\+00:00$`));
-  const { fingerprint, run } = file.eval_hive;
-  assert.deepEqual([row["fingerprint"], row["run_id"]], [fingerprint, run]);
+  const { fingerprint, run_id } = file.eval_hive;
+  assert.match(run_id, /^[0-9a-f]{16}$/);
+  assert.deepEqual([row["fingerprint"], row["run_id"]], [fingerprint, run_id]);
   const { lm_eval_version } = row["eval_config"] as Record<string, unknown>;
   assert.equal(lm_eval_version, file.lm_eval_version);
 }
