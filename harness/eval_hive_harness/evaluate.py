@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -30,6 +30,7 @@ from .leaf_file import LeafPlace
 from .loading import load_leaf
 from .models import SharedModel, import_plugins
 from .progress import Meter
+from .templates import compiled_once
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -79,7 +80,8 @@ class Batch:
                 self._request["output_dir"], leaf["id"], leaf["fingerprint"], self._request["owner"]
             )
             if not self._tell_settled(leaf, place):
-                LeafEvaluation(self, index, leaf, place).run()
+                with compiled_once() if self._request["engine"] == "fast" else nullcontext():
+                    LeafEvaluation(self, index, leaf, place).run()
                 gc.collect()
 
     def say(self, leaf: dict[str, Any], message: dict[str, Any]) -> None:

@@ -167,6 +167,22 @@ test("rolling documents are under way together, with the engine off one after an
   }
 });
 
+test("templates are compiled once, with the engine off for each document", async (t) => {
+  const python = requirePython(t);
+  if (python === undefined) return;
+  const harness = await sharedHarness(python);
+  await using home = await temporaryDirectory();
+  await using server = await startRecordingServer(home.path);
+  const leaves = ["ev_compilations"];
+  const evaluate = await prepare(harness, server, home.path, { name: "compilations", leaves });
+  const compilations = async (engine: RunRequest["engine"]) => {
+    const [leaf] = (await evaluate(engine)).results;
+    return leaf?.scores["compilations,none"] ?? Number.NaN;
+  };
+  assert.equal(await compilations("fast"), 1);
+  assert((await compilations("plain")) > 10);
+});
+
 test("a request that fails is tried again as often as lm_eval would, and then fails the leaf", async (t) => {
   const python = requirePython(t);
   if (python === undefined) return;
@@ -261,9 +277,7 @@ async function prepare(
 
 async function readDone(done: Extract<RunMessage, { type: "leaf_done" }>) {
   const { leaf, path, samples_path, n_requests } = done;
-  return {
-    leaf,
-    n_requests,
-    ...(comparable(await readResult(path, samples_path ?? undefined)) as object),
-  };
+  const read = await readResult(path, samples_path ?? undefined);
+  const { [leaf]: scores = {} } = read.result["results"] as Record<string, Record<string, number>>;
+  return { leaf, n_requests, scores, all: comparable(read) };
 }
