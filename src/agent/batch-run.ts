@@ -116,8 +116,13 @@ export class BatchRun {
       ] as WorkUnit["plan"]["leaves"][LeafId];
       return { id, name, source, overrides, fingerprint: fingerprintOf(unit, id) };
     });
-    // Between two leaves is the time to stop for whoever is in no hurry.
+    // Before a leaf and between two of them is the time to stop for whoever is in no hurry.
     const enough = new AbortController();
+    let isAtLeaf = false;
+    const yieldNow = (): void => {
+      if (yielding.aborted && !isAtLeaf) enough.abort();
+    };
+    yielding.addEventListener("abort", yieldNow, { once: true });
     const end = await harness.run(
       { ...asked, leaves },
       {
@@ -131,11 +136,12 @@ export class BatchRun {
               enough.abort();
             }
           });
-          const between = message.type !== "leaf_started" && message.type !== "progress";
-          if (between && yielding.aborted) enough.abort();
+          isAtLeaf = message.type === "leaf_started" || message.type === "progress";
+          yieldNow();
         },
       },
     );
+    yielding.removeEventListener("abort", yieldNow);
     await this.#work;
     if (this.#broken !== undefined) throw this.#broken.error;
     // The child may have begun another leaf before it heard that it was enough.

@@ -355,6 +355,16 @@ describe("draining", () => {
     assert.deepEqual(await at.records(), []);
   });
 
+  test("does not wait for a harness that is not up yet", async () => {
+    await using at = await scene(
+      { [first]: { kind: "late", heard: () => setImmediate(at.drain) } },
+      { leaves: 2 },
+    );
+    assert.deepEqual(await runUnit(at.deps), { kind: "interrupted" });
+    assert.deepEqual(await at.batches(), ["ready a2", "ready a1"]);
+    assert.deepEqual(await at.records(), []);
+  });
+
   test("settles a batch whose last leaf it let finish", async () => {
     await using at = await scene(
       { [first]: { kind: "then", first: () => at.drain(), act: "done" } },

@@ -16,6 +16,8 @@ export type Act =
   | { readonly kind: "crash"; readonly signal?: NodeJS.Signals }
   /** The child dies before it says that it has begun. */
   | { readonly kind: "mute" }
+  /** The harness is not up yet, and does not get up. */
+  | { readonly kind: "late"; readonly heard?: () => void }
   /** The run can't be carried out. */
   | { readonly kind: "error"; readonly class: FailureClass }
   /** The harness itself dies. */
@@ -57,6 +59,11 @@ export class ScriptedBatches implements BatchHarness {
       this.#begun.set(leaf, n + 1);
       const acts = this.#scripts[leaf] ?? ["done"];
       let act = acts[Math.min(n, acts.length - 1)] as Act;
+      if (typeof act === "object" && act.kind === "late") {
+        act.heard?.();
+        await aborted(signal);
+        return { kind: "lost" };
+      }
       if (typeof act === "object" && act.kind === "mute") return ended({ exit_code: 1 });
       if (typeof act === "object" && act.kind === "error")
         return { kind: "error", error: failed(act) };
@@ -115,14 +122,18 @@ async function endAt(act: Act, leaf: string, signal: AbortSignal): Promise<RunEn
       return { kind: "lost" };
     case "hang":
       act.heard?.();
-      await new Promise((resolve) => {
-        if (signal.aborted) resolve(undefined);
-        signal.addEventListener("abort", resolve, { once: true });
-      });
+      await aborted(signal);
       return ended({ cancelled: true, leaf });
     default:
       return undefined;
   }
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  await new Promise((resolve) => {
+    if (signal.aborted) resolve(undefined);
+    signal.addEventListener("abort", resolve, { once: true });
+  });
 }
 
 type Ended = Extract<RunEnd, { kind: "ended" }>["ended"];

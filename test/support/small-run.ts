@@ -37,6 +37,8 @@ export interface SmallRunOptions {
   readonly serverFlags?: string;
   /** Instead of that server; null: serverless. */
   readonly serverCommand?: string | null;
+  /** By number of the unit: what its model entry overrides. */
+  readonly profiles?: Readonly<Record<number, Readonly<Record<string, unknown>>>>;
   /** More keys of the config; those of `eval` are merged. */
   readonly config?: Readonly<Record<string, unknown>>;
   /** Added to the environment of planning and of agents. */
@@ -135,7 +137,7 @@ export async function makeSmallPlace(
   const configFile = within("eh_config.yaml");
   const results = within("results");
   const writeConfig = async (changes: ConfigChanges): Promise<void> => {
-    const models = await writeModels(within("models"), changes.units ?? options.units ?? 1);
+    const models = await writeModels(within("models"), { ...options, ...changes });
     const config = smallConfig(
       { ...options, suites: [...small, ...suites], ...changes },
       models,
@@ -212,12 +214,16 @@ async function planSmallRun(python: string, place: SmallPlace): Promise<SmallRun
   };
 }
 
-async function writeModels(directory: string, units: number): Promise<Record<string, unknown>> {
+async function writeModels(
+  directory: string,
+  { units = 1, profiles = {} }: Pick<SmallRunOptions, "units" | "profiles">,
+): Promise<Record<string, unknown>> {
   const models: Record<string, unknown> = {};
   for (let n = 0; n < units; n++) {
     const path = join(directory, `small-${n}`);
     await writeByteTokenizer(path);
-    models[`small-${n}`] = { path, display_name: `Small ${n}` };
+    const profile = profiles[n];
+    models[`small-${n}`] = { path, display_name: `Small ${n}`, ...(profile && { profile }) };
   }
   return models;
 }
@@ -246,6 +252,12 @@ async function writeTasks(
   }
 }
 
+/** The command that starts completions-server.ts; flags as shell words. */
+export function completionsCommand(flags = ""): string {
+  const program = `exec "${process.execPath}" "${root}/test/support/completions-server.ts"`;
+  return `${program} ${flags}`.trim();
+}
+
 function smallConfig(
   {
     suites = [],
@@ -257,10 +269,9 @@ function smallConfig(
   models: Readonly<Record<string, unknown>>,
   tasks: string,
 ): Record<string, unknown> {
-  const program = `exec "${process.execPath}" "${root}/test/support/completions-server.ts"`;
   const { eval: given, ...rest } = config as { eval?: Record<string, Record<string, unknown>> };
   const { model_args, lm_eval_args, ...evaluation } = given ?? {};
-  const server = serverCommand === undefined ? `${program} ${serverFlags}`.trim() : serverCommand;
+  const server = serverCommand === undefined ? completionsCommand(serverFlags) : serverCommand;
   return {
     job_name: "small",
     models,
