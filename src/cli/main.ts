@@ -184,6 +184,33 @@ program
   });
 
 program
+  .command("events")
+  .description("What has happened in a run: of everything, or of one unit or leaf")
+  .argument("<run>", "run directory")
+  .option("--unit <unit>", "events of this unit (task key)")
+  .option("--leaf <leaf>", "events of this leaf, and of the batches and agents that brought it")
+  .option("--type <type...>", 'these types, or all that begin alike: "leaf" for "leaf.done" …')
+  .addOption(json())
+  .addHelpText(
+    "after",
+    examples(
+      "events runs/my-run --leaf arc_easy",
+      "events runs/my-run --unit my-model--main --type server unit",
+    ),
+  )
+  .action(async (run: string, options: EventsOptions) => {
+    const { eventsCommand } = await import("./commands/events.ts");
+    await perform(options, async (context) => await eventsCommand(run, options, context));
+  });
+
+interface EventsOptions {
+  unit?: string;
+  leaf?: string;
+  type?: string[];
+  json?: boolean;
+}
+
+program
   .command("collect")
   .description("Write the scores of a run into one parquet file")
   .argument("<run>", "run directory")
