@@ -123,14 +123,16 @@ def _obey(request: dict[str, Any], wire: Wire, children: Any) -> bool:
 def _import_everything() -> None:
     """What every evaluation needs, so that children find it done."""
     import eval_hive_harness.evaluate  # noqa: F401
-    import lm_eval.models.openai_completions  # noqa: F401
     import lm_eval.tasks  # noqa: F401
+    from eval_hive_harness.engine import fast_model
+    from lm_eval.models.openai_completions import LocalCompletionsAPI
 
     if importlib.util.find_spec("torch") is not None:
         # lm_eval imports it in any case, to seed it.
         import torch  # noqa: F401
     if importlib.util.find_spec("transformers") is not None:
         from transformers import AutoTokenizer  # noqa: F401
+    fast_model(LocalCompletionsAPI)
     for name in _IMPORTED_LATER:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)

@@ -81,7 +81,11 @@ const variants: Variant[] = [
     tokenizer: words,
     long: true,
   },
-  { name: "one request at a time", model_args: { num_concurrent: 1 } },
+  {
+    name: "one request at a time",
+    model_args: { num_concurrent: 1 },
+    lm_eval_args: { limit: 3 },
+  },
 ];
 
 /** One harness for all tests of a Python. */
@@ -183,6 +187,23 @@ test("templates are compiled once, with the engine off for each document", async
   assert((await compilations("plain")) > 10);
 });
 
+test("answers come from lm_eval's response cache the next time", async (t) => {
+  const python = requirePython(t);
+  if (python === undefined) return;
+  const harness = await sharedHarness(python);
+  await using home = await temporaryDirectory();
+  await using server = await startRecordingServer(home.path);
+  const evaluate = await prepare(harness, server, home.path, {
+    name: "cache",
+    leaves: ["ev_mc", "ev_rolling", "ev_stops"],
+    lm_eval_args: { use_cache: join(home.path, "responses") },
+  });
+  const first = await evaluate("fast", "first");
+  const second = await evaluate("fast", "second");
+  assert(first.requests.length > 0);
+  assert.deepEqual(second, { ...first, requests: [] });
+});
+
 test("a request that fails is tried again as often as lm_eval would, and then fails the leaf", async (t) => {
   const python = requirePython(t);
   if (python === undefined) return;
@@ -234,7 +255,7 @@ async function startRecordingServer(directory: string, flags: readonly string[] 
   const requests = async (prefix: string) =>
     (await readFile(log, "utf8"))
       .split("\n")
-      .filter((line) => line.startsWith(prefix))
+      .filter((line) => line.startsWith(`${prefix}/`))
       .map((line) => line.slice(prefix.length))
       .sort();
   const mostAtOnce = async () => {
@@ -257,9 +278,9 @@ async function prepare(
   const planned = await planLeaves(harness, names, evaluation, join(home, "cache"));
   const leaves = names.map((name) => planned[name] as RunLeaf);
   const env = { EH_PORT: String(server.port), EH_MODEL_PATH: tokenizerPath };
-  return async (engine: RunRequest["engine"]) => {
-    const base_url_prefix = `http://127.0.0.1:${server.port}/${engine}`;
-    const settings = runSettings(join(home, engine), leaves, {
+  return async (engine: RunRequest["engine"], place: string = engine) => {
+    const base_url_prefix = `http://127.0.0.1:${server.port}/${place}`;
+    const settings = runSettings(join(home, place), leaves, {
       evaluation,
       engine,
       env,
@@ -269,7 +290,7 @@ async function prepare(
     assert.deepEqual(ofType(messages, "leaf_failed"), []);
     assert.equal(ended.exit_code, 0);
     return {
-      requests: await server.requests(`/${engine}`),
+      requests: await server.requests(`/${place}`),
       results: await Promise.all(ofType(messages, "leaf_done").map(readDone)),
     };
   };

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from eval_hive_harness import encoder, engine, known_code, seams  # noqa: E402
+from eval_hive_harness import encoder, engine, seams  # noqa: E402
 from lm_eval.models.api_models import JsonChatStr, TemplateAPI  # noqa: E402
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI  # noqa: E402
 from tokenizers import (  # noqa: E402
@@ -174,7 +174,6 @@ def fallbacks():
     }
     plugin = type("Plugin", (LocalCompletionsAPI,), {})
     report["plugin's model"] = engine.fast_model(plugin) is plugin
-    known_code.is_known.cache_clear()
     TemplateAPI.tok_encode = lambda self, string, **_: [len(string)]
     report["patched lm_eval"] = engine.fast_model(LocalCompletionsAPI) is LocalCompletionsAPI
     return report
