@@ -5,6 +5,7 @@ import "./agent/plan-watch.test.ts";
 import "./agent/shutdown.test.ts";
 import "./agent/sweep.test.ts";
 import "./agent/unit-run.test.ts";
+import "./base/errors.test.ts";
 import "./base/files.test.ts";
 import "./base/json.test.ts";
 import "./base/lifetimes.test.ts";

@@ -1,6 +1,12 @@
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
-import { ExitCode, messageOf, OperatorError } from "../base/errors.ts";
+import {
+  ExitCode,
+  explainSystemError,
+  firstThrown,
+  messageOf,
+  OperatorError,
+} from "../base/errors.ts";
 import { openJournal } from "../events/journal.ts";
 import { startHeartbeat } from "../queue/heartbeat.ts";
 import { identifyThisProcess } from "../queue/owner-record.ts";
@@ -107,9 +113,7 @@ function endOf(shutdown: Shutdown, complete: boolean): LeadEnd {
 }
 
 function failedEnd(thrown: unknown): LeadEnd {
-  // What failed while everything was closed is a consequence.
-  let first = thrown;
-  while (first instanceof SuppressedError) first = first.suppressed;
+  const first = explainSystemError(firstThrown(thrown));
   const error = first instanceof Error ? first : new Error(String(first));
   return {
     reason: "failed",

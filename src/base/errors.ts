@@ -60,7 +60,7 @@ const extraErrnos: Readonly<Record<number, readonly [name: string, advice: strin
 };
 
 const adviceByCode: Readonly<Record<string, string>> = {
-  ENOSPC: "the file system is full, or has no inodes left",
+  ENOSPC: "the file system is full, or has no inodes left: free some (df -h, df -i)",
   EACCES: "permission denied: check owner, group and mode",
   EPERM: "operation not permitted: check owner, group and mode",
   EROFS: "the file system is read-only",
@@ -89,7 +89,37 @@ export function errnoAdvice(error: unknown): string | undefined {
   return Object.values(extraErrnos).find(([known]) => known === name)?.[1] ?? adviceByCode[name];
 }
 
+/** Thrown for a refused call to the operating system that a person can mend, where nobody has put it in better words. */
+export class SystemCallError extends EnvironmentError {
+  constructor(error: Error, advice: string) {
+    const { syscall = "use", path, dest } = error as NodeJS.ErrnoException & { dest?: string };
+    const places = [path, dest].filter((place) => place !== undefined);
+    const what = `${syscall} ${places.map((place) => `"${place}"`).join(" to ")}`.trim();
+    super(`system.${errnoName(error)?.toLowerCase()}`, `Cannot ${what}: ${advice}`, {
+      hint: "Nothing was lost: mend the cause, then repeat the command.",
+    });
+  }
+}
+
+/** What was refused for a reason that a person can mend, as an operator error; anything else as it is. */
+export function explainSystemError(error: unknown): unknown {
+  const advice = errnoAdvice(error);
+  return advice === undefined ? error : new SystemCallError(error as Error, advice);
+}
+
+/** Of an error and those that its cleaning up has led to, the first: the others are consequences. */
+export function firstThrown(error: unknown): unknown {
+  let first = error;
+  while (first instanceof SuppressedError) first = first.suppressed;
+  return first;
+}
+
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  // What libuv says where it has no name.
+  return error.message.replace(
+    /^(Unknown system error -\d+): \1/,
+    (text) => errnoName(error) ?? text,
+  );
 }

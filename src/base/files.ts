@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { link, mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { constants, copyFile, link, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { errnoName, isMissing } from "./errors.ts";
 
@@ -11,11 +11,23 @@ function temporaryName(path: string): string {
 /** Content at once, or in pieces as they are made. */
 type FileContent = string | Uint8Array | AsyncIterable<Uint8Array>;
 
-async function writeDurable(path: string, data: FileContent): Promise<void> {
-  const file = await open(path, "wx");
+/** Calls on an open file fail without saying which: their errors get its path. */
+async function about<T>(path: string, call: () => Promise<T>): Promise<T> {
   try {
-    await file.writeFile(data);
-    await file.sync();
+    return await call();
+  } catch (error) {
+    if (errnoName(error) !== undefined) Object.assign(error as Error, { path });
+    throw error;
+  }
+}
+
+async function writeDurable(temporary: string, path: string, data: FileContent): Promise<void> {
+  const file = await open(temporary, "wx");
+  try {
+    await about(path, async () => {
+      await file.writeFile(data);
+      await file.sync();
+    });
   } finally {
     await file.close();
   }
@@ -25,7 +37,7 @@ async function writeDurable(path: string, data: FileContent): Promise<void> {
 export async function syncDirectory(directory: string): Promise<void> {
   const handle = await open(directory, "r");
   try {
-    await handle.sync();
+    await about(directory, () => handle.sync());
   } catch (error) {
     // Some network file systems cannot fsync a directory, and do not need it.
     if (!["EINVAL", "ENOTSUP", "EOPNOTSUPP", "EBADF"].includes(errnoName(error) ?? "")) throw error;
@@ -38,7 +50,7 @@ export async function syncDirectory(directory: string): Promise<void> {
 export async function writeFileAtomic(path: string, data: FileContent): Promise<void> {
   const temporary = temporaryName(path);
   try {
-    await writeDurable(temporary, data);
+    await writeDurable(temporary, path, data);
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
@@ -58,7 +70,7 @@ export async function writeFileExclusive(
 ): Promise<boolean> {
   const temporary = temporaryName(path);
   try {
-    await writeDurable(temporary, data);
+    await writeDurable(temporary, path, data);
     try {
       await link(temporary, path);
     } catch (error) {
@@ -74,6 +86,17 @@ export async function writeFileExclusive(
   }
   await syncDirectory(dirname(path));
   return true;
+}
+
+/** Copies a file's content to a new file. Durable on return, but for the name in its directory. */
+export async function copyFileDurable(from: string, to: string): Promise<void> {
+  await copyFile(from, to, constants.COPYFILE_EXCL);
+  const file = await open(to, "r");
+  try {
+    await about(to, () => file.sync());
+  } finally {
+    await file.close();
+  }
 }
 
 /** The file's text, or undefined when there is none. */

@@ -1,5 +1,12 @@
 import { CommanderError } from "commander";
-import { ExitCode, errnoAdvice, errnoName, messageOf, OperatorError } from "../base/errors.ts";
+import {
+  ExitCode,
+  errnoName,
+  explainSystemError,
+  firstThrown,
+  messageOf,
+  OperatorError,
+} from "../base/errors.ts";
 import { stringifyJson } from "../base/json.ts";
 
 /** How a command failed, for a person or as JSON. */
@@ -15,7 +22,8 @@ export interface Failure {
 }
 
 /** Pure: whatever a command has thrown. Undefined for a call for help, which is none. */
-export function describeFailure(error: unknown): Failure | undefined {
+export function describeFailure(thrown: unknown): Failure | undefined {
+  const error = explainSystemError(firstThrown(thrown));
   if (error instanceof CommanderError) return describeUsage(error);
   if (error instanceof OperatorError) {
     const { code, message, exitCode, hint, cause } = error;
@@ -28,7 +36,7 @@ export function describeFailure(error: unknown): Failure | undefined {
       ...("issues" in error && { issues: error.issues }),
     };
   }
-  return describeSystemError(error) ?? describeBug(error);
+  return describeMisnamed(error) ?? describeBug(error);
 }
 
 function describeUsage({ exitCode, message, code }: CommanderError): Failure | undefined {
@@ -41,17 +49,13 @@ function describeUsage({ exitCode, message, code }: CommanderError): Failure | u
 /** Paths that can't be what the user meant. */
 const misnamed = ["ENOTDIR", "EISDIR", "ENAMETOOLONG", "ELOOP"];
 
-/** What the operating system refuses is no bug, even where nobody has put it in better words. */
-function describeSystemError(error: unknown): Failure | undefined {
+function describeMisnamed(error: unknown): Failure | undefined {
   const name = errnoName(error) ?? "";
-  const hint = errnoAdvice(error);
-  const isUsage = misnamed.includes(name);
-  if (hint === undefined && !isUsage) return undefined;
+  if (!misnamed.includes(name)) return undefined;
   return {
     code: `system.${name.toLowerCase()}`,
     message: `Cannot go on: ${messageOf(error)}`,
-    exitCode: isUsage ? ExitCode.usage : ExitCode.environment,
-    ...(hint !== undefined && { hint }),
+    exitCode: ExitCode.usage,
   };
 }
 

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { readdir, rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { isMissing, UsageError } from "../base/errors.ts";
+import { isMissing, messageOf, UsageError } from "../base/errors.ts";
 import { ensureDirectory, writeFileAtomic } from "../base/files.ts";
 import { canonicalJson, type Json, stringifyJson } from "../base/json.ts";
 import { type LoadedConfig, loadConfig } from "../config/load.ts";
@@ -102,7 +102,10 @@ export async function createRun(options: CreateRunOptions): Promise<CreateRunOut
   const isNews = previous === undefined || !saysTheSame(previous, final);
   if (isNews) {
     await writePlan(layout, final);
-    await announce(layout, final, previous === undefined, published.nLeaves);
+    await announce(layout, final, previous === undefined, published.nLeaves).catch((error) => {
+      // The plan counts: the run is there.
+      options.say(`warning: ${messageOf(error)}`);
+    });
   }
   const { manifest } = wish.units;
   await writeManifest(layout, manifest);

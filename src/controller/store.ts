@@ -1,7 +1,8 @@
 import { createHash, randomBytes } from "node:crypto";
-import { cp, mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { EnvironmentError, errnoName, isMissing } from "../base/errors.ts";
+import { copyFileDurable, syncDirectory } from "../base/files.ts";
 
 /** What travels with a run, so that deleting or upgrading the checkout changes nothing for it. */
 export interface Travelling {
@@ -24,11 +25,12 @@ export async function storeTravelling(runDirectory: string, from: Travelling): P
   if (await exists(join(target, "agent.mjs"))) return target;
   await mkdir(staging, { recursive: true });
   try {
-    for (const { name, path } of files) {
-      await mkdir(dirname(join(staging, name)), { recursive: true });
-      await cp(path, join(staging, name));
-    }
+    const directories = new Set(files.map(({ name }) => dirname(join(staging, name))));
+    for (const directory of directories) await mkdir(directory, { recursive: true });
+    for (const { name, path } of files) await copyFileDurable(path, join(staging, name));
+    for (const directory of directories) await syncDirectory(directory);
     await rename(staging, target);
+    await syncDirectory(store);
   } catch (error) {
     // Another create-run was first: a directory with content can't be renamed over.
     if (!["ENOTEMPTY", "EEXIST"].includes(errnoName(error) ?? "")) throw error;
