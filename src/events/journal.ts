@@ -52,13 +52,19 @@ const firstPauseMs = 100;
 const longestPauseMs = 5_000;
 /** How long closing, or a journal in a hurry, goes on trying. */
 const closingMs = 5_000;
+/** A file server may come back: as long as its owner may live without a heartbeat. */
+const patienceMs = 300_000;
+/** What only a person can mend comes back seldom, and until then the evaluation stands still. */
+const shortPatienceMs = 15_000;
+const needPerson = ["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM"];
 /** Lines that may wait for an fsync. */
 const maxUnsynced = 64;
 
 /**
  * Creates the journal of this process. A line that is in the file stays; one write() per event; events that change a state
- * are on the disk (fdatasync) when `publish` resolves, progress is only handed to the system. While the disk is full or the
- * file server away, `publish` waits, and nothing is skipped: what may have been lost is written again under the same seq.
+ * are on the disk (fdatasync) when `publish` resolves, progress is only handed to the system. While the file server is away
+ * `publish` waits for 300 s, on a full disk for 15 s, and nothing is skipped: what may have been lost is written again under
+ * the same seq. After that it rejects with a JournalError.
  * @throws {JournalError} when the file can't be created.
  */
 export async function openJournal(options: JournalOptions): Promise<Journal> {
@@ -156,17 +162,22 @@ class FileJournal implements Journal {
   /** Writes until nothing waits. Never throws: what can't be written at the end fails its own promise. */
   async #write(): Promise<void> {
     let pauseMs = firstPauseMs;
+    let failingSince: number | undefined;
     while (this.#waiting.length > 0) {
       const lines = this.#waiting.slice();
       try {
         await this.#append(lines);
-        if (pauseMs > firstPauseMs) this.#options.onTrouble?.(undefined);
+        if (failingSince !== undefined) this.#options.onTrouble?.(undefined);
         pauseMs = firstPauseMs;
+        failingSince = undefined;
       } catch (cause) {
         const error = new JournalError("write to the journal", this.path, cause);
         this.#options.onTrouble?.(error);
         await this.#reset();
-        if (!(await this.#pause(pauseMs))) {
+        const now = this.#clock.monotonic();
+        failingSince ??= now;
+        const patient = now - failingSince < patienceWith(cause);
+        if (!patient || !(await this.#pause(pauseMs))) {
           this.#lost = error;
           for (const { failed } of this.#waiting.splice(0)) failed(error);
         }
@@ -236,6 +247,10 @@ class FileJournal implements Journal {
     }
     if (this.#lost !== undefined) throw this.#lost;
   }
+}
+
+function patienceWith(cause: unknown): number {
+  return needPerson.includes(errnoName(cause) ?? "") ? shortPatienceMs : patienceMs;
 }
 
 /** One write() unless the system takes only a part. */

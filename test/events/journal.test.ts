@@ -199,6 +199,32 @@ test("a disk that stays full is an error at the end, not a hang", async () => {
   await published;
 });
 
+test("an event that a full disk does not take for 15 s is refused, and the next one is tried anew", async () => {
+  await using scratch = await temporaryDirectory();
+  let sleptMs = 0;
+  const clock: Clock = {
+    now: () => 0,
+    monotonic: () => sleptMs,
+    sleep: async (ms) => {
+      sleptMs += ms;
+    },
+  };
+  const faults = Array.from({ length: 1_000 }, () => "write" as "write" | undefined);
+  const { openFile } = failingFiles(faults);
+  const layout = new RunLayout(scratch.path);
+  const journal = await openJournal({ layout, runId, node, openFile, clock });
+  await assert.rejects(journal.publish("agent.started", {}, started), {
+    code: "events.write",
+    exitCode: 3,
+    message: /Cannot write to the journal ".*": the file system is full/,
+  });
+  assert.ok(sleptMs >= 15_000 && sleptMs < 30_000, `${sleptMs} ms`);
+  faults.length = 0;
+  await journal.publish("agent.ended", {}, { reason: "failed" });
+  // What was lost stays lost.
+  await assert.rejects(async () => await journal[Symbol.asyncDispose](), JournalError);
+});
+
 test("a killed writer leaves every event it has acknowledged, without a gap", async () => {
   await using scratch = await temporaryDirectory();
   const program = join(import.meta.dirname, "endless-writer.ts");
