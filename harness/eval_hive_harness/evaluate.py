@@ -212,10 +212,10 @@ class LeafEvaluation:
             **self._batch._request["record"],
             "fingerprint": self._leaf["fingerprint"],
             "inputs": self._inputs,
-            "samples": place.write_samples(samples) if keep else None,
+            "samples": None,
             **({} if reason is None else {"invalid": reason}),
         }
-        created = place.publish(results, path)
+        created = place.store(results, samples if keep else None, path)
         if reason is not None:
             return {"type": "leaf_invalid", "path": path, "reason": reason}
         outcome = "created" if created else "existing"

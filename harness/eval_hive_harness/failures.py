@@ -27,7 +27,9 @@ _CLASS_OF_PHASE = {
 # huggingface_hub and datasets have moved these from module to module, so names have to do.
 _OFFLINE_TYPES = frozenset(("OfflineModeIsEnabled", "LocalEntryNotFoundError"))
 _OUT_OF_MEMORY_TYPES = frozenset(("MemoryError", "OutOfMemoryError"))
-_FULL_DISK = frozenset((errno.ENOSPC, errno.EDQUOT))
+# Whatever was to be written, and whoever wanted it.
+_UNWRITABLE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS))
+_OUT_OF_REACH = frozenset((errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE))
 
 
 class Refused(Exception):
@@ -78,8 +80,14 @@ def classify(error: BaseException, phase: str) -> str:
     names = {base.__name__ for link in chain for base in type(link).__mro__}
     if names & _OUT_OF_MEMORY_TYPES:
         return "memory"
-    if any(isinstance(link, OSError) and link.errno in _FULL_DISK for link in chain):
+    if any(isinstance(link, OSError) and link.errno in _UNWRITABLE for link in chain):
         return "write"
+    if phase == "starting" and isinstance(error, OSError) and error.errno in _OUT_OF_REACH:
+        # The log.
+        return "write"
+    if phase == "writing" and (not isinstance(error, OSError) or error.errno == errno.ENAMETOOLONG):
+        # What this leaf wants to be written is at fault, not the place.
+        return "other"
     if names & _OFFLINE_TYPES or any(_is_told_offline(link) for link in chain):
         return "data-offline"
     if any(_is_missing_module(link) for link in chain):

@@ -6,13 +6,19 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lm_eval.utils import handle_non_serializable, sanitize_list
 
 # Some network file systems can't fsync a directory, and don't need it.
 _NO_DIRECTORY_SYNC = frozenset((errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF))
+
+# A file server that fails over, a mount that is made anew: an evaluation may have cost hours, so it waits a minute for them.
+_PASSING = frozenset((errno.EIO, errno.ESTALE, errno.EREMOTEIO, errno.ETIMEDOUT))
+_PAUSES_S = (0.5, 2, 8, 20, 30)
 
 
 class LeafPlace:
@@ -26,12 +32,32 @@ class LeafPlace:
         self.invalid = os.path.join(directory, f"invalid_{stem}.json")
         self.samples = os.path.join(directory, f"samples_{stem}.{owner}.jsonl")
 
-    def write_samples(self, samples: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    def store(
+        self, document: dict[str, Any], samples: Iterable[dict[str, Any]] | None, path: str
+    ) -> bool:
+        """
+        Creates `path` with the whole document, whose `eval_hive` block then says which file has the samples; durable on
+        return. Samples that lose against an earlier leaf file are removed. Gives False when the file was there already.
+        Raises OSError, with the name of the file.
+        """
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                kept = None if samples is None else self._write_samples(samples)
+                document["eval_hive"]["samples"] = kept
+                return self._publish(document, path)
+            except OSError as error:
+                if pause_s is None or error.errno not in _PASSING:
+                    raise
+                print(f"{error}: trying again in {pause_s} s", flush=True)
+                time.sleep(pause_s)
+        raise AssertionError
+
+    def _write_samples(self, samples: Iterable[dict[str, Any]]) -> dict[str, Any]:
         """Durable on return. Gives what the leaf file says about them."""
         os.makedirs(self.directory, exist_ok=True)
         digest, size_bytes = hashlib.sha256(), 0
         try:
-            with open(self.samples, "wb") as stream:
+            with _named(self.samples), open(self.samples, "wb") as stream:
                 for sample in samples:
                     line = _sample_line(sample)
                     digest.update(line)
@@ -44,39 +70,43 @@ class LeafPlace:
         file = os.path.basename(self.samples)
         return {"file": file, "size_bytes": size_bytes, "sha256": digest.hexdigest()}
 
-    def publish(self, document: dict[str, Any], path: str) -> bool:
-        """
-        Creates `path` with the whole document, durable on return; samples that lose against an earlier leaf file are
-        removed. Gives False when the file was there already.
-        """
+    def _publish(self, document: dict[str, Any], path: str) -> bool:
         os.makedirs(self.directory, exist_ok=True)
         temporary = os.path.join(self.directory, f".{os.path.basename(path)}.{self.owner}.{os.getpid()}.tmp")
+        created = False
         try:
             # As lm_eval writes it: NaN and Infinity stay bare.
             text = json.dumps(document, indent=2, default=handle_non_serializable, ensure_ascii=False)
-            with open(temporary, "wb") as stream:
+            with _named(path), open(temporary, "wb") as stream:
                 stream.write(text.encode("utf-8", "backslashreplace"))
                 _sync(stream)
-            created = _link(temporary, path)
-        except BaseException:
-            self._drop_samples(path)
-            raise
+            created = _link(temporary, path) or self._is_ours(path)
         finally:
             _unlink(temporary)
-        if not created:
-            self._drop_samples(path)
-        _sync_directory(self.directory)
+            if not created and not self._is_ours(path):
+                _unlink(self.samples)
+        with _named(self.directory):
+            _sync_directory(self.directory)
         return created
 
-    def _drop_samples(self, path: str) -> None:
-        """Removes our samples, unless the file that stands is our own from an earlier try and names them."""
+    def _is_ours(self, path: str) -> bool:
+        """True when the file that stands names our samples: it is from an earlier try of this evaluation."""
         try:
             with open(path, encoding="utf-8") as stream:
-                standing = json.load(stream)["eval_hive"]["samples"]
+                return json.load(stream)["eval_hive"]["samples"]["file"] == os.path.basename(self.samples)
         except (OSError, ValueError, KeyError, TypeError):
-            standing = None
-        if standing is None or standing["file"] != os.path.basename(self.samples):
-            _unlink(self.samples)
+            return False
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Calls on an open file fail without saying which."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = path
+        raise
 
 
 def _link(temporary: str, path: str) -> bool:

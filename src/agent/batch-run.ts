@@ -9,6 +9,7 @@ import {
   excuse,
   type FailedAttempt,
   type LeafFailure,
+  PlaceFullError,
   reportExcused,
   strike,
 } from "./leaf-failures.ts";
@@ -74,7 +75,7 @@ export class BatchRun {
     this.#subject = { unit: deps.unit.planned.id, batch: batch.id, attempt, job: deps.job };
   }
 
-  /** Evaluates what is open of the batch, leaf after leaf. @throws when the run directory can't be written. */
+  /** Evaluates what is open of the batch, leaf after leaf. @throws when run directory or results can't be written. */
   async evaluate(): Promise<BatchOutcome> {
     const { unit, events, yielding, releaseReason } = this.#deps;
     const leaves = this.#lease.batch.leaves;
@@ -227,6 +228,10 @@ export class BatchRun {
       await reportExcused(this.#deps, { ...this.#subject, leaf }, failure);
       await this.#excuse(leaf, "server-lost");
       return;
+    }
+    if (failure.class === "write") {
+      await reportExcused(this.#deps, { ...this.#subject, leaf }, failure);
+      throw new PlaceFullError(leaf, failure);
     }
     const isDead = await strike(this.#deps, this.#subject, this.#attempt(leaf), failure);
     if (!isDead) this.#failed += 1;

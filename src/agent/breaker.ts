@@ -12,7 +12,7 @@ export interface Trip {
 const leastLeaves = 5;
 
 /** What a server or a machine that has gone bad makes of any leaf. The other classes lie in a leaf's own code and data. */
-const surroundings: ReadonlySet<FailureClass> = new Set(["requests", "model", "write", "memory"]);
+const surroundings: ReadonlySet<FailureClass> = new Set(["requests", "model", "memory"]);
 
 /**
  * Sees when it is not the leaves that are at fault: several different ones fail with one class and none succeeds in

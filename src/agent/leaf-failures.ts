@@ -1,4 +1,5 @@
 import type { Clock } from "../base/clock.ts";
+import { EnvironmentError } from "../base/errors.ts";
 import type { EventSink, EventSubject } from "../events/event.ts";
 import type { FailureClass } from "../lmeval/protocol.ts";
 import { readStrikes, recordStrike, strikeKey } from "../queue/strikes.ts";
@@ -10,6 +11,15 @@ export interface LeafFailure {
   readonly permanent: boolean;
   readonly message: string;
   readonly trace_tail: readonly string[];
+}
+
+/** Thrown when the place of results, or of what lm_eval keeps, takes no file: no leaf is at fault, and none can be done here. */
+export class PlaceFullError extends EnvironmentError {
+  constructor(leaf: LeafId, { message }: LeafFailure) {
+    super("results.write", `Cannot evaluate "${leaf}": a file can't be written: ${message}`, {
+      hint: "Free space or inodes there (df -h, df -i, quota -s), or mend what is said, then repeat the command: finished leaves are kept.",
+    });
+  }
 }
 
 /** Which evaluation failed. */

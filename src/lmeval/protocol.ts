@@ -192,7 +192,8 @@ export type HarnessRequest =
  * - `data-offline`: the data set is not in the cache and the network is forbidden
  * - `unsafe-code`, `unsupported`: refused by lm_eval for this model or these arguments (permanent)
  * - `requests`: the server's answers; `model`: the model object can't be built
- * - `metric`: scoring; `write`: the result can't be stored; `memory`, `crash`: the child died; `other`
+ * - `metric`: scoring; `memory`, `crash`: the child died; `other`
+ * - `write`: the file system does not take the result, or what lm_eval keeps: never the leaf's fault
  */
 export const FailureClass = z.enum([
   "task-changed",
