@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import json
 import os
 import resource
@@ -55,6 +56,16 @@ def serve(request: dict[str, Any], output_fd: int, further: Wire | None) -> None
             say({"type": "taken", "id": following["id"]})
 
 
+class _Log(io.FileIO):
+    """Drops what a full disk does not take: no reason to lose an evaluation."""
+
+    def write(self, data: Any) -> int | None:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
 def _open_log(path: str) -> None:
     """What is printed from now on goes there."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -62,6 +73,10 @@ def _open_log(path: str) -> None:
     for fd in (1, 2):
         os.dup2(log, fd)
     os.close(log)
+    lines = io.BufferedWriter(_Log(2, "wb", closefd=False))
+    sys.stdout = sys.stderr = io.TextIOWrapper(
+        lines, encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
 
 
 def _apply_environment(request: dict[str, Any]) -> None:

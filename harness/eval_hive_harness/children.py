@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -159,10 +160,13 @@ class Children:
                 serve(request, to_parent, Wire(to_child[0], None) if to_child else None)
                 code = 0
             except BaseException:
-                traceback.print_exc()
+                with contextlib.suppress(OSError):
+                    traceback.print_exc()
             finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
+                with contextlib.suppress(OSError):
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+                # In any case: what follows is the parent's.
                 os._exit(code)
         os.close(to_parent)
         if to_child is not None:

@@ -64,7 +64,7 @@ const maxUnsynced = 64;
  * Creates the journal of this process. A line that is in the file stays; one write() per event; events that change a state
  * are on the disk (fdatasync) when `publish` resolves, progress is only handed to the system. While the file server is away
  * `publish` waits for 300 s, on a full disk for 15 s, and nothing is skipped: what may have been lost is written again under
- * the same seq. After that it rejects with a JournalError.
+ * the same seq. After that it rejects with a JournalError, and so do later calls at once while the fault lasts.
  * @throws {JournalError} when the file can't be created.
  */
 export async function openJournal(options: JournalOptions): Promise<Journal> {
@@ -176,7 +176,8 @@ class FileJournal implements Journal {
         await this.#reset();
         const now = this.#clock.monotonic();
         failingSince ??= now;
-        const patient = now - failingSince < patienceWith(cause);
+        // Once is enough: what comes after a line that was lost is tried, and no more.
+        const patient = this.#lost === undefined && now - failingSince < patienceWith(cause);
         if (!patient || !(await this.#pause(pauseMs))) {
           this.#lost = error;
           for (const { failed } of this.#waiting.splice(0)) failed(error);

@@ -368,7 +368,10 @@ export async function readEventsOf<T extends EventType>(
   const events: EventEnvelope[] = [];
   for (const name of await readdir(layout.events).catch(() => [])) {
     const text = await readFile(join(layout.events, name), "utf8");
-    for (const line of text.split("\n").slice(0, -1)) events.push(JSON.parse(line));
+    for (const line of text.split("\n").slice(0, -1)) {
+      // A line that a full disk has cut was written again.
+      if (line.endsWith("}")) events.push(JSON.parse(line));
+    }
   }
   return events
     .filter((event): event is EventOf<T> => event.type === type)
@@ -376,7 +379,7 @@ export async function readEventsOf<T extends EventType>(
 }
 
 /** Leaves `small_…` whose requests the server of this run holds now. */
-async function heldLeaves(layout: RunLayout): Promise<string[]> {
+export async function heldLeaves(layout: RunLayout): Promise<string[]> {
   const server = (await readEventsOf(layout, "server.healthy")).at(-1);
   if (server === undefined) return [];
   const answer = await fetch(`http://127.0.0.1:${server.port}/stats`).catch(() => undefined);
