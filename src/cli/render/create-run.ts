@@ -1,4 +1,5 @@
 import type { CreateRunOutcome } from "../../controller/create-run.ts";
+import { renderCommand } from "./command-line.ts";
 
 /** What was planned, what is to do, what to mind, and the next command. */
 export function renderCreatedRun(outcome: CreateRunOutcome, dry: boolean): string {
@@ -16,7 +17,7 @@ export function renderCreatedRun(outcome: CreateRunOutcome, dry: boolean): strin
     ...plan.warnings.map((warning) => `warning: ${warning}`),
     dry
       ? `nothing was written; without --dry the run would be in ${layout.directory}`
-      : `next: eval-hive run ${layout.directory}`,
+      : `next: ${renderCommand(["eval-hive", "run", layout.directory])}`,
   ];
   return `${lines.join("\n")}\n`;
 }

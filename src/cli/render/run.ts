@@ -1,5 +1,6 @@
 import { problemsOf } from "../../controller/advice.ts";
 import { isLive, type RunState } from "../../events/run-state.ts";
+import { renderCommand } from "./command-line.ts";
 import { LiveDisplay, type Terminal } from "./live-display.ts";
 import { renderProgress, renderTotals } from "./run-progress.ts";
 import { problemText } from "./status.ts";
@@ -70,9 +71,9 @@ export function renderRunEnd(state: RunState, directory: string): string {
   const { done, total } = state.leaves;
   const next = done === total ? "collect" : "status";
   return [
-    `${done} of ${total} leaves done`,
+    `${done} of ${total} ${total === 1 ? "leaf" : "leaves"} done`,
     ...problemsOf(state).map(problemText),
-    `next: eval-hive ${next} ${directory}`,
+    `next: ${renderCommand(["eval-hive", next, directory])}`,
     "",
   ].join("\n");
 }

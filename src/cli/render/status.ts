@@ -13,6 +13,7 @@ import type { SuiteNode } from "../../lmeval/protocol.ts";
 import type { LeafId } from "../../run/ids.ts";
 import type { RunLayout } from "../../run/layout.ts";
 import type { Plan, PlannedUnit } from "../../run/plan.ts";
+import { renderCommand } from "./command-line.ts";
 import { percent, renderBar, renderColumns, renderCount, renderDuration } from "./quantity.ts";
 
 /** What `status --json` prints: the state of the run as it is, with problems and the next command. */
@@ -164,12 +165,7 @@ function named(leaves: readonly string[]): string {
 
 function nextLines(state: RunState, { shownAs }: StatusView): string[] {
   const { command, why } = nextStep(state, shownAs);
-  const words = command.map((word) => (/^[\w./@:+-]+$/.test(word) ? word : quoted(word)));
-  return [`Next: ${why}`, `  eval-hive ${words.join(" ")}`];
-}
-
-function quoted(word: string): string {
-  return `'${word.replaceAll("'", "'\\''")}'`;
+  return [`Next: ${why}`, `  ${renderCommand(["eval-hive", ...command])}`];
 }
 
 interface UnitDetails {
