@@ -186,15 +186,13 @@ if (isLong) {
     if (clone === undefined) return;
     const home = join(directory.path, "home");
     await mkdir(home);
-    // Where packages come from is the machine's business.
-    const passed = Object.entries(process.env).filter(([name]) =>
-      /^(npm_config_|PIP_)/i.test(name),
-    );
-    const npmrc = { npm_config_userconfig: join(process.env["HOME"] ?? "", ".npmrc") };
+    // Where packages come from, and whom to trust, is the machine's business.
+    const kept = Object.entries(process.env).filter(([name]) => !/^(EVAL_HIVE|NODE_)/.test(name));
+    const trust = process.env["NODE_EXTRA_CA_CERTS"];
     const env = {
-      ...npmrc,
-      ...Object.fromEntries(passed),
-      PATH: process.env["PATH"],
+      npm_config_userconfig: join(process.env["HOME"] ?? "", ".npmrc"),
+      ...Object.fromEntries(kept),
+      ...(trust !== undefined && { NODE_EXTRA_CA_CERTS: trust }),
       HOME: home,
     };
     const call = { cwd: clone, env };
