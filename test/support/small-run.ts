@@ -394,7 +394,7 @@ export async function awaitHeld(layout: RunLayout, slots: number): Promise<strin
       const held = await heldLeaves(layout);
       return held.length === slots ? held : undefined;
     },
-    { timeoutMs: 60_000, what: "the requests of each slot are held" },
+    { timeoutMs: 180_000, what: "the requests of each slot are held" },
   );
 }
 

@@ -458,7 +458,7 @@ describe("while agents run", { concurrency: 2 }, () => {
     const update = await evalHive(args, call);
     assert.equal(update.code, 0, update.stderr);
     await until(async () => (await readEventsOf(layout, "agent.plan-changed")).length > 0, {
-      timeoutMs: 60_000,
+      timeoutMs: 180_000,
       what: "the agent sees the new plan",
     });
     await place.letGo();
@@ -484,7 +484,7 @@ describe("while agents run", { concurrency: 2 }, () => {
     const force = await evalHive(args, call);
     assert.equal(force.code, 0, force.stderr);
     await until(async () => (await readEventsOf(layout, "agent.plan-changed")).length > 0, {
-      timeoutMs: 60_000,
+      timeoutMs: 180_000,
       what: "the agent sees the new epoch",
     });
     await place.letGo();

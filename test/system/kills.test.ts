@@ -21,13 +21,15 @@ async function killOne(place: SmallPlace, role: ProcessRole): Promise<void> {
   sendSignal((victims[0] as (typeof victims)[0]).pid, "SIGKILL");
 }
 
-/** How often leaves of small-0 were begun again. */
+/** How often leaves were begun again, by leaf. */
 async function repeats(layout: RunLayout): Promise<Record<string, number>> {
   const counts: Record<string, number> = {};
+  const seen = new Set<string>();
   for (const { unit, leaf } of await readEventsOf(layout, "leaf.started")) {
-    if (unit === "small-0--main") counts[`${leaf}`] = (counts[`${leaf}`] ?? -1) + 1;
+    if (seen.has(`${unit} ${leaf}`)) add(counts, [leaf]);
+    seen.add(`${unit} ${leaf}`);
   }
-  return Object.fromEntries(Object.entries(counts).filter(([, n]) => n > 0));
+  return counts;
 }
 
 function add(counts: Record<string, number>, leaves: readonly unknown[]): void {
@@ -55,87 +57,79 @@ async function collectScores(directory: string, call: Call) {
   return await readScores(join(directory, "scores.parquet"));
 }
 
-test("a run outlives each of its processes: every leaf ends with one result, equal to that of an undisturbed unit", async (t) => {
+test("each process of a run is killed once: every leaf ends with one result, equal to that of an undisturbed unit", async (t) => {
   const python = requirePython(t);
   if (python === undefined) return;
   // Equal models: the second is evaluated in peace, and has the scores that the first should have.
-  const leaves = 14;
+  const leaves = 12;
   await using place = await makeSmallPlace({ leaves, units: 2, slots });
   const call = callIn(place, python);
   const { layout } = place;
-  const expected: Record<string, number> = {};
-
+  const begunAgain: Record<string, number> = {};
   await place.hold();
   await using run = await startEvalHive(["run", place.configFile, "-o", layout.directory], call);
-  const victims: readonly ProcessRole[] = [
-    "harness child",
-    "server",
-    "balancer",
-    "node agent",
-    "harness parent",
-    "agent",
-  ];
-  for (const role of victims) {
+
+  /** Kills while each slot has a leaf in progress; then all goes on, until one more is done. */
+  async function disturb(role: ProcessRole): Promise<string[]> {
     const inProgress = await awaitHeld(layout, slots);
     const before = (await place.leafFiles()).length;
     await killOne(place, role);
-    if (role === "harness child") {
-      const [failed] = await until(async () => {
-        const failures = await readEventsOf(layout, "leaf.failed");
-        return failures.length > 0 ? failures : undefined;
-      });
-      assert(failed !== undefined && inProgress.includes(`${failed.leaf}`));
-      add(expected, [failed.leaf]);
-    } else if (role === "harness parent" || role === "agent") add(expected, inProgress);
+    if (role === "command") await run.ended;
     await place.letGo();
+    if (role === "command") return inProgress;
     await until(async () => (await place.leafFiles()).length > before, {
-      timeoutMs: 60_000,
+      timeoutMs: 180_000,
       what: `a leaf is done after the ${role} was killed`,
     });
     await place.hold();
+    return inProgress;
   }
-  await place.letGo();
-  assert.deepEqual(await run.ended, { code: 0, signal: undefined }, run.stderr());
 
-  assert.deepEqual(await processesOfRun(place.root), []);
-  assert.deepEqual(await repeats(layout), expected);
-  await assertTidy(place, "small-0", leaves);
-  const { dead, invalid, done } = (await place.state()).leaves;
-  assert.deepEqual({ dead, invalid, done }, { dead: 0, invalid: 0, done: 2 * leaves });
-  const rows = await collectScores(layout.directory, call);
-  const peaceful = scoresOfModel(rows, "small-1");
-  assert.equal(peaceful.size, 2 * leaves);
-  assert.deepEqual(scoresOfModel(rows, "small-0"), peaceful);
-});
-
-test("when the run itself is killed all that it started ends, and the next run evaluates what was in progress", async (t) => {
-  const python = requirePython(t);
-  if (python === undefined) return;
-  await using place = await makeSmallPlace({ leaves: 5, slots });
-  const call = callIn(place, python);
-  const { layout } = place;
-  await place.hold();
-  const run = await startEvalHive(["run", place.configFile, "-o", layout.directory], call);
-  await awaitHeld(layout, slots);
-  await place.letGo();
-  await until(async () => (await place.leafFiles()).length > 0, { timeoutMs: 60_000 });
-  await place.hold();
-  const inProgress = await awaitHeld(layout, slots);
-  await killOne(place, "command");
-  assert.deepEqual(await run.ended, { code: undefined, signal: "SIGKILL" });
-  await until(async () => (await processesOfRun(place.root)).length === 0, {
-    timeoutMs: 60_000,
-    what: "nothing runs",
+  await t.test("a harness child: its leaf failed, and gets another chance", async () => {
+    const inProgress = await disturb("harness child");
+    const failures = await readEventsOf(layout, "leaf.failed");
+    assert.deepEqual(
+      failures.map((failure) => [failure.class, failure.strike]),
+      [["memory", 1]],
+    );
+    const leaf = failures[0]?.leaf as string;
+    assert(inProgress.includes(leaf));
+    add(begunAgain, [leaf]);
   });
 
-  await place.letGo();
-  const again = await evalHive(["run", layout.directory], call);
-  assert.equal(again.code, 0, again.stderr);
-  assert.deepEqual(await processesOfRun(place.root), []);
-  const expected: Record<string, number> = {};
-  add(expected, inProgress);
-  assert.deepEqual(await repeats(layout), expected);
-  await assertTidy(place, "small-0", 5);
+  for (const role of ["server", "balancer", "node agent"] as const) {
+    await t.test(`the ${role}: what was asked is asked again, no leaf is begun again`, async () => {
+      await disturb(role);
+    });
+  }
+
+  for (const role of ["harness parent", "agent"] as const) {
+    await t.test(`the ${role}: the leaves in progress are begun again`, async () => {
+      add(begunAgain, await disturb(role));
+    });
+  }
+
+  await t.test("the run itself: all that it started ends, and the next call goes on", async () => {
+    add(begunAgain, await disturb("command"));
+    await until(async () => (await processesOfRun(place.root)).length === 0, {
+      timeoutMs: 180_000,
+      what: "nothing runs",
+    });
+    const again = await evalHive(["run", layout.directory], call);
+    assert.equal(again.code, 0, again.stderr);
+    assert.deepEqual(await processesOfRun(place.root), []);
+  });
+
+  await t.test("in the end nothing is lost, doubled, dead or different", async () => {
+    assert.deepEqual(await repeats(layout), begunAgain);
+    await assertTidy(place, "small-0", leaves);
+    const { dead, invalid, done } = (await place.state()).leaves;
+    assert.deepEqual({ dead, invalid, done }, { dead: 0, invalid: 0, done: 2 * leaves });
+    const rows = await collectScores(layout.directory, call);
+    const peaceful = scoresOfModel(rows, "small-1");
+    assert.equal(peaceful.size, 2 * leaves);
+    assert.deepEqual(scoresOfModel(rows, "small-0"), peaceful);
+  });
 });
 
 /**
