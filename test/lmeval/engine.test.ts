@@ -18,6 +18,7 @@ import {
   startTestHarness,
 } from "../support/evaluations.ts";
 import { requirePython, root } from "../support/require.ts";
+import { makeSmallRun } from "../support/small-run.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 import { writeByteTokenizer } from "../support/tokenizer.ts";
 
@@ -185,6 +186,22 @@ test("templates are compiled once, with the engine off for each document", async
   };
   assert.equal(await compilations("fast"), 1);
   assert((await compilations("plain")) > 10);
+});
+
+test("harness_engine: plain of a config turns it off in a job", async (t) => {
+  const python = requirePython(t);
+  if (python === undefined) return;
+  await using run = await makeSmallRun({
+    python,
+    suites: ["ev_compilations"],
+    config: { harness_engine: "plain" },
+  });
+  const { exit } = await (await run.startLead()).end();
+  assert.equal(exit.code, 0);
+  const [file = ""] = await run.leafFiles();
+  const { result } = await readResult(join(run.results, file));
+  const { ev_compilations: scores } = result["results"] as Record<string, Record<string, number>>;
+  assert((scores?.["compilations,none"] ?? 0) > 10);
 });
 
 test("answers come from lm_eval's response cache the next time", async (t) => {

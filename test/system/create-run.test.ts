@@ -322,6 +322,23 @@ describe("create-run", { concurrency: 2 }, () => {
     assert.deepEqual(returned?.generations, [1]);
   });
 
+  test("an update turns the fast engine off, and what is published stays as it is", async (t) => {
+    const python = requirePython(t);
+    if (python === undefined) return;
+    await using at = await recorded(python, { units: 2 });
+    const { place, call } = at;
+    assert.equal((await evalHive(create(place), call)).code, 0);
+    const { profiles } = await readPlan(place.layout);
+    assert.equal(profiles["default"]?.engine, "fast");
+    const config = JSON.parse(await readFile(place.configFile, "utf8"));
+    await writeFile(place.configFile, JSON.stringify({ ...config, harness_engine: "plain" }));
+    const update = await evalHive(create(place, "--update", "--json"), call);
+    assert.equal(update.code, 0, update.stderr);
+    assert.equal(JSON.parse(update.stdout).published_leaves, 0);
+    const updated = await readPlan(place.layout);
+    assert.deepEqual(updated.profiles, { default: { ...profiles["default"], engine: "plain" } });
+  });
+
   test("of several for one directory one creates the run, and the others say so", async (t) => {
     const python = requirePython(t);
     if (python === undefined) return;
