@@ -82,7 +82,7 @@ async function endServer(group: ChildGroup, membership: Membership, clock: Clock
   const startedAt = clock.monotonic();
   const signals = farewell.values();
   let next = signals.next();
-  while (!next.done && sendSignal(-group.pid, 0)) {
+  while (!next.done && (await group.isRunning())) {
     const { afterMs, signal } = next.value;
     if (clock.monotonic() - startedAt >= afterMs) {
       group.signal(signal);

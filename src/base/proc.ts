@@ -31,6 +31,17 @@ export async function processGroup(pid: number): Promise<number | undefined> {
   return group === undefined ? undefined : Number(group);
 }
 
+/** True while a process of the group runs. Zombies, for which nobody may have come yet, do not count. */
+export async function isGroupRunning(group: number): Promise<boolean> {
+  if (!sendSignal(-group, 0)) return false;
+  for (const entry of await readdir("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    const fields = await statFields(Number(entry));
+    if (fields?.[2] === String(group) && fields[0] !== "Z" && fields[0] !== "X") return true;
+  }
+  return false;
+}
+
 /** True while exactly this process runs (not a zombie, not a later process with its pid). */
 export async function isRunning({ pid, startTime }: ProcessIdentity): Promise<boolean> {
   return (await processStartTime(pid)) === startTime;

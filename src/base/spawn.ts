@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import { execa } from "execa";
 import { systemClock } from "./clock.ts";
-import { sendSignal } from "./proc.ts";
+import { isGroupRunning, sendSignal } from "./proc.ts";
 
 /** How a process ended: exactly one of the two is set. */
 export interface Exit {
@@ -43,6 +43,8 @@ export interface ChildGroup extends AsyncDisposable {
   readonly stderr: Readable | undefined;
   /** Settles when the child has ended; never rejects. */
   readonly exited: Promise<Exit>;
+  /** False when no member of the group runs any more. */
+  isRunning(): Promise<boolean>;
   /** To the whole group. @returns false when no member is left. */
   signal(signal: NodeJS.Signals): boolean;
   /** Polite signal, then SIGKILL, to the whole group; resolves when the child has ended and the group is empty. */
@@ -82,6 +84,10 @@ export async function startGroup(
   const pid = child.pid as number;
   // A child that dies while it is written to is reported by `exited`, not by its pipe.
   child.stdin?.on("error", () => {});
+  let hasExited = false;
+  void exited.then(() => {
+    hasExited = true;
+  });
   let stopping: Promise<Exit> | undefined;
   const group: ChildGroup = {
     pid,
@@ -89,9 +95,11 @@ export async function startGroup(
     stdout: child.stdout ?? undefined,
     stderr: child.stderr ?? undefined,
     exited,
+    // While the child itself runs nobody has to look at the others.
+    isRunning: async () => !hasExited || (await isGroupRunning(pid)),
     signal: (signal) => sendSignal(-pid, signal),
     stop: (stop) => {
-      stopping ??= stopGroup(pid, exited, stop);
+      stopping ??= stopGroup(group, stop);
       return stopping;
     },
     [Symbol.asyncDispose]: async () => {
@@ -101,21 +109,21 @@ export async function startGroup(
   return group;
 }
 
-/** A process in uninterruptible sleep, or a zombie that nobody reaps, is not waited for longer than this after SIGKILL. */
+/** A process in uninterruptible sleep is not waited for longer than this after SIGKILL. */
 const killedWaitMs = 10_000;
 
-async function stopGroup(pid: number, exited: Promise<Exit>, options: StopOptions): Promise<Exit> {
+async function stopGroup(group: ChildGroup, options: StopOptions): Promise<Exit> {
   const deadline = systemClock.monotonic() + options.graceMs;
-  sendSignal(-pid, options.signal ?? "SIGTERM");
+  group.signal(options.signal ?? "SIGTERM");
   // A stopped process keeps its signals until it is continued.
-  sendSignal(-pid, "SIGCONT");
-  while (sendSignal(-pid, 0)) {
+  group.signal("SIGCONT");
+  while (await group.isRunning()) {
     const lateMs = systemClock.monotonic() - deadline;
-    if (lateMs >= 0) sendSignal(-pid, "SIGKILL");
+    if (lateMs >= 0) group.signal("SIGKILL");
     if (lateMs > killedWaitMs) break;
     await systemClock.sleep(20);
   }
-  return await exited;
+  return await group.exited;
 }
 
 export interface Completed extends Exit {

@@ -1,11 +1,20 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { describe, test } from "node:test";
+import { systemClock } from "../../src/base/clock.ts";
 import { isRunning, processesWithEnvironment, processStartTime } from "../../src/base/proc.ts";
 import { runToEnd, SpawnError, startGroup } from "../../src/base/spawn.ts";
+import { requirePython } from "../support/require.ts";
 import { until } from "../support/until.ts";
 
 const env = { PATH: process.env.PATH };
+
+/** What wins a race only when nothing else does. */
+async function never(ms: number): Promise<undefined> {
+  await systemClock.sleep(ms);
+  return undefined;
+}
 
 describe("startGroup", () => {
   test("stops the child with all that it started, however stubborn", async () => {
@@ -30,6 +39,32 @@ describe("startGroup", () => {
     const rest = text(group.stdout);
     assert.equal((await group.stop({ graceMs: 10_000 })).code, 7);
     assert.equal(await rest, "bye\n");
+  });
+
+  test("does not wait for a dead member of the group that nobody reaps", async (t) => {
+    const python = requirePython(t);
+    if (python === undefined) return;
+    // The child's child leaves the group and has one in it, whose end it never asks for.
+    const script = `
+import os, time
+group = os.getpid()
+if os.fork() == 0:
+    os.setpgid(0, 0)
+    if os.fork() == 0:
+        os.setpgid(0, group)
+        os._exit(0)
+    time.sleep(0.2)
+    print(os.getpid(), flush=True)
+time.sleep(1000)
+`;
+    const group = await startGroup(python, ["-c", script], { env, stdout: "pipe" });
+    const [line] = (await once(group.stdout as NonNullable<typeof group.stdout>, "data")) as [
+      Buffer,
+    ];
+    const stopping = group.stop({ graceMs: 5_000 });
+    const first = await Promise.race([stopping, never(4_000)]);
+    process.kill(Number(line), "SIGKILL");
+    assert.deepEqual(first, { code: undefined, signal: "SIGTERM" });
   });
 
   test("says which program can't be started", async () => {

@@ -87,6 +87,10 @@ export interface LeadStart {
   /** Added to the run's. */
   readonly env?: Readonly<Record<string, string>>;
   readonly args?: readonly string[];
+  /** Of Node, before the agent's file. */
+  readonly nodeArgs?: readonly string[];
+  /** What bash does before it becomes the agent, e.g. `ulimit -f 4`. */
+  readonly before?: string;
 }
 
 /** The last word of a lead agent, and how its process ended. */
@@ -106,6 +110,8 @@ export interface LeadProcess {
   signal(signal: NodeJS.Signals): void;
   /** Of its end. @throws after `timeoutMs`, 60 s unless given, or when it ended without a word. */
   end(timeoutMs?: number): Promise<LeadEnd>;
+  /** What it has written to stderr up to now. */
+  log(): string;
   /** Pids of what it has started, in whatever group; without itself. `part`: of those, whose command line holds it. */
   descendants(part?: string): Promise<number[]>;
 }
@@ -303,12 +309,14 @@ async function startLead(
   layout: RunLayout,
   plan: Plan,
   env: NodeJS.ProcessEnv,
-  { leash = true, args = [] }: LeadStart,
+  { leash = true, args = [], nodeArgs = [], before = ":" }: LeadStart,
 ): Promise<{ group: ChildGroup; lead: LeadProcess }> {
   const owner = `local-test-${process.pid}-${Math.random().toString(16).slice(2, 10)}` as OwnerId;
   const group = await startGroup(
-    process.execPath,
+    "bash",
     [
+      // With a socket as stdin bash would read its rc file.
+      ...["--norc", "-c", `${before}; exec "$0" "$@"`, process.execPath, ...nodeArgs],
       join(plan.harness.store, "agent.mjs"),
       ...["lead", "--run", layout.directory, "--owner", owner],
       ...(leash ? ["--leash"] : []),
@@ -348,6 +356,7 @@ async function startLead(
       assert(said !== undefined, `The agent ended without a word (${exit.signal}): ${stderr}`);
       return { exit, said };
     },
+    log: () => stderr,
     descendants: async (part = "") => {
       const pids: number[] = [];
       for (const pid of await processesWithEnvironment("EH_OWNER", owner)) {

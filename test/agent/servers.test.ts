@@ -1,0 +1,257 @@
+import assert from "node:assert/strict";
+import { appendFile, readFile, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import type { BalancerClient } from "../../src/agent/balancer-client.ts";
+import type { NodeReport, ServerSpec } from "../../src/agent/node-protocol.ts";
+import { openServers, type Servers, type ServersFailed } from "../../src/agent/servers.ts";
+import { systemClock } from "../../src/base/clock.ts";
+import { runToEnd } from "../../src/base/spawn.ts";
+import { silentLog } from "../support/logs.ts";
+import { temporaryDirectory } from "../support/temporary.ts";
+import { until } from "../support/until.ts";
+
+const never = new AbortController().signal;
+
+interface Scene extends AsyncDisposable {
+  readonly servers: Servers;
+  /** URLs that the balancer was told, each time all. */
+  readonly routes: string[][];
+  readonly failed: ServersFailed[];
+  readonly told: string[];
+  /** The node agent says this. */
+  report(report: NodeReport): Promise<void>;
+  /** How many servers each order had that the node agent got. */
+  orders(): Promise<number[]>;
+  /** Requests that the balancer has answered. */
+  answered: number;
+  /** Makes this server the only one. */
+  assign(given?: Partial<ServerSpec>): void;
+}
+
+/** Servers behind a node agent that says what the test writes, and a balancer that only remembers. */
+async function openScene(): Promise<Scene> {
+  const directory = await temporaryDirectory();
+  const said = join(directory.path, "said");
+  const ordered = join(directory.path, "ordered");
+  await runToEnd("mkfifo", [said], { env: process.env });
+  await writeFile(ordered, "");
+  const routes: string[][] = [];
+  const failed: ServersFailed[] = [];
+  const told: string[] = [];
+  const balancer = {
+    route: (servers) => routes.push(servers.map(({ url }) => url)),
+    answered: async () => scene.answered,
+  } as Pick<BalancerClient, "route" | "answered"> as BalancerClient;
+  const servers = openServers({
+    place: {
+      file: "bash",
+      env: { PATH: process.env["PATH"] },
+      cwd: directory.path,
+      logFd: 2,
+      log: silentLog,
+      onGivenUp: (error) => told.push(`given up: ${error.message}`),
+    },
+    agentArgs: ["--norc", "-c", "exec 3<>said; cat <&3 & cat >> ordered; kill %1"],
+    balancer,
+    events: {
+      publish: async (type) => {
+        told.push(type);
+      },
+    },
+    job: "local",
+    clock: systemClock,
+  });
+  const orders = async (): Promise<number[]> => {
+    const lines = (await readFile(ordered, "utf8")).split("\n").slice(0, -1);
+    return lines
+      .map((line) => JSON.parse(line) as { type: string; servers: unknown[] })
+      .filter(({ type }) => type === "servers")
+      .map((order) => order.servers.length);
+  };
+  const scene: Scene = {
+    servers,
+    routes,
+    failed,
+    told,
+    answered: 0,
+    orders,
+    report: async (report) => await appendFile(said, `${JSON.stringify(report)}\n`),
+    assign: (given = {}) => {
+      const spec = {
+        ...{ server: 0, key: "k", command: "serve", env: {}, env_vars: {}, cwd: "/" },
+        ...{ log_prefix: "/log", host: "127.0.0.1", max_wait_s: 60, health_interval_s: 1 },
+        ...{ start_attempts: 3, model: null, ...given },
+      };
+      servers.assign("model--main", [spec], 600, (why) => failed.push(why));
+    },
+    [Symbol.asyncDispose]: async () => {
+      await servers[Symbol.asyncDispose]();
+      await directory[Symbol.asyncDispose]();
+    },
+  };
+  await until(async () => (await orders()).length > 0);
+  return scene;
+}
+
+const about = { server: 0, key: "k" };
+const starting: NodeReport = { type: "starting", ...about, start_attempt: 1, port: 1, log: "/log" };
+const healthy = (url = "http://127.0.0.1:1"): NodeReport => {
+  return { type: "healthy", ...about, start_attempt: 1, port: 1, url, start_s: 1 };
+};
+const down = (served: boolean): NodeReport => {
+  return { type: "down", ...about, served, reason: "it ended", log_tail: ["last", "words"] };
+};
+
+describe("requests", () => {
+  test("are routed to a server while it is healthy, and only then", async () => {
+    await using at = await openScene();
+    at.assign();
+    await at.report(starting);
+    await at.report(healthy());
+    await until(() => at.routes.at(-1)?.length === 1);
+    await at.report({ type: "unhealthy", ...about, reason: "503" });
+    await until(() => at.routes.at(-1)?.length === 0);
+    await at.report(healthy("http://127.0.0.1:2"));
+    await until(() => at.routes.at(-1)?.[0] === "http://127.0.0.1:2");
+    await at.report(down(true));
+    await until(() => at.routes.at(-1)?.length === 0);
+    assert.deepEqual(at.told, [
+      ...["server.starting", "server.healthy", "server.unhealthy", "server.healthy"],
+      "server.restarted",
+    ]);
+  });
+
+  test("go nowhere when the node agent dies; its successor gets the order again", async () => {
+    await using at = await openScene();
+    at.assign();
+    await at.report(healthy());
+    await until(() => at.routes.at(-1)?.length === 1);
+    const orders = (await at.orders()).length;
+    for (const pid of await childrenOfThis()) process.kill(pid, "SIGKILL");
+    await until(() => at.routes.at(-1)?.length === 0);
+    await until(async () => (await at.orders()).length > orders);
+    assert.deepEqual((await at.orders()).at(-1), 1);
+  });
+});
+
+describe("servers that fail", () => {
+  test("are told once, when one was never healthy", async () => {
+    await using at = await openScene();
+    at.assign();
+    await at.report(starting);
+    await at.report({ type: "failed", ...about, reason: "no GPU", log_tail: ["x"] });
+    await at.report({ type: "failed", ...about, reason: "no GPU", log_tail: ["x"] });
+    await until(() => at.told.filter((type) => type === "server.failed").length === 2);
+    assert.deepEqual(at.failed, [{ class: "server-start", reason: "no GPU", logTail: ["x"] }]);
+  });
+
+  test("are a crash loop when one dies three times without an answered request", async () => {
+    await using at = await openScene();
+    at.assign();
+    for (let life = 1; life <= 3; life++) {
+      assert.deepEqual(at.failed, []);
+      await at.report(healthy());
+      await at.report(down(true));
+      await until(() => at.told.filter((type) => type === "server.restarted").length === life);
+    }
+    await until(() => at.failed.length > 0);
+    assert.deepEqual(at.failed, [
+      {
+        class: "server-crash-loop",
+        reason: "it ended 3 times in a row without answering a request: it ended",
+        logTail: ["last", "words"],
+      },
+    ]);
+  });
+
+  test("are none as long as each life is good for something", async () => {
+    await using at = await openScene();
+    at.assign();
+    for (let life = 1; life <= 6; life++) {
+      await at.report(healthy());
+      await until(() => at.routes.at(-1)?.length === 1);
+      if (life % 3 === 0) at.answered += 1;
+      await at.report(down(true));
+      await until(() => at.told.filter((type) => type === "server.restarted").length === life);
+    }
+    await at.report(healthy());
+    await until(() => at.routes.at(-1)?.length === 1);
+    assert.deepEqual(at.failed, []);
+  });
+
+  test("are of no interest to a unit that has ended", async () => {
+    await using at = await openScene();
+    at.assign();
+    at.servers.leave();
+    await at.report({ type: "failed", ...about, reason: "no GPU", log_tail: [] });
+    await until(() => at.told.includes("server.failed"));
+    assert.deepEqual(at.failed, []);
+  });
+});
+
+describe("a disturbance", () => {
+  test("is any time without a healthy server since then, and a server that is ill now", async () => {
+    let status = 200;
+    const server = createServer((_request, response) => response.writeHead(status).end());
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const now = () => systemClock.monotonic();
+    await using at = await openScene();
+    at.assign();
+    const beforeAll = now();
+    assert.equal(await at.servers.disturbedSince(beforeAll), true);
+    await at.report(starting);
+    await at.report(healthy(url));
+    await until(() => at.routes.at(-1)?.length === 1);
+    // The first start is no disturbance: requests have waited for it.
+    assert.equal(await at.servers.disturbedSince(beforeAll), false);
+
+    const beforeFall = now();
+    await at.report(down(true));
+    await at.report(starting);
+    await at.report(healthy(url));
+    await until(() => at.told.at(-1) === "server.healthy" && at.told.includes("server.restarted"));
+    const afterFall = now();
+    assert.equal(await at.servers.disturbedSince(beforeFall), true);
+    assert.equal(await at.servers.disturbedSince(afterFall), false);
+
+    status = 500;
+    assert.equal(await at.servers.disturbedSince(afterFall), true);
+    server.closeAllConnections();
+    server.close();
+  });
+});
+
+describe("stopping", () => {
+  test("waits until nothing is left", async () => {
+    await using at = await openScene();
+    at.assign();
+    await at.report(healthy());
+    await until(() => at.routes.at(-1)?.length === 1);
+    let stopped = false;
+    const stopping = at.servers.stop(never).then(() => {
+      stopped = true;
+    });
+    await until(async () => (await at.orders()).at(-1) === 0);
+    assert.equal(stopped, false);
+    assert.deepEqual(at.routes.at(-1), []);
+    await at.report({ type: "stopped", ...about });
+    await stopping;
+    await at.servers.stop(never);
+  });
+
+  test("does not wait when everything is ended", async () => {
+    await using at = await openScene();
+    at.assign();
+    await at.servers.stop(AbortSignal.abort());
+  });
+});
+
+/** Pids: the shells that play node agents. */
+async function childrenOfThis(): Promise<number[]> {
+  const children = await readFile(`/proc/self/task/${process.pid}/children`, "utf8");
+  return children.trim().split(/\s+/).map(Number);
+}
