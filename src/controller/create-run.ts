@@ -24,6 +24,15 @@ import { type PlannedTasks, planTasks } from "./plan-tasks.ts";
 import { publishOpenWork } from "./publish.ts";
 import { storeTravelling, type Travelling } from "./store.ts";
 
+/** Thrown when there is a run already, and neither update nor force was asked for. */
+export class RunExistsError extends UsageError {
+  constructor(directory: string) {
+    super("run.exists", `Cannot create a run in "${directory}": one is there`, {
+      hint: "Use --update to take a changed config into it, or --force to plan it anew.",
+    });
+  }
+}
+
 export interface CreateRunOptions {
   /** The YAML file. */
   readonly configFile: string;
@@ -198,13 +207,7 @@ async function findPrevious(
   const previous = await readPlanIfThere(layout);
   if (previous !== undefined) {
     if (mode !== "new") return previous;
-    throw new UsageError(
-      "run.exists",
-      `Cannot create a run in "${layout.directory}": one is there`,
-      {
-        hint: "Use --update to take a changed config into it, or --force to plan it anew.",
-      },
-    );
+    throw new RunExistsError(layout.directory);
   }
   const names = await readdir(layout.directory).catch((error: unknown) => {
     if (isMissing(error)) return [];

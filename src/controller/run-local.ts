@@ -15,6 +15,7 @@ import { findOpenWork } from "./open-work.ts";
 import { publishOpenWork } from "./publish.ts";
 import { recordFoundLeaves } from "./record-found.ts";
 import { openRunView } from "./status.ts";
+import { assertStored } from "./store.ts";
 
 export interface RunLocalOptions {
   readonly layout: RunLayout;
@@ -67,6 +68,7 @@ export async function runLocal(options: RunLocalOptions): Promise<RunState> {
     await recordFoundLeaves(layout, plan, manifest);
     const before = await look();
     if (before.leaves.open === 0 || options.interrupted.aborted || aborting.aborted) return before;
+    await assertStored(plan.harness.store);
     const end = await lookWhile(look, clock, followAgent({ ...agent, plan }));
     hold.fenced.throwIfAborted();
     const after = await look();

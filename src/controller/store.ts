@@ -40,6 +40,14 @@ export async function storeTravelling(runDirectory: string, from: Travelling): P
   return target;
 }
 
+/** @throws {EnvironmentError} when that folder is not there any more. */
+export async function assertStored(store: string): Promise<void> {
+  if (await exists(join(store, "agent.mjs"))) return;
+  throw new EnvironmentError("run.store-missing", `Cannot find this run's agent in "${store}"`, {
+    hint: "Put it back with create-run --update; finished leaves are safe.",
+  });
+}
+
 interface StoredFile {
   /** Relative to the store. */
   readonly name: string;

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -24,8 +24,15 @@ test("one run: interrupted, ended, hung up and gone on with, until all is done a
 
   await t.test("Ctrl-C lets the leaves at hand finish, and no other begin", async (t) => {
     await place.hold();
-    await using run = await startEvalHive(["run", place.configFile], call);
+    await using one = await startEvalHive(["run", place.configFile], call);
+    await using other = await startEvalHive(["run", place.configFile], call);
     await awaitHeld(layout, slots);
+
+    // Both have planned; one of them runs.
+    const loser = await Promise.race([one.ended.then(() => one), other.ended.then(() => other)]);
+    const run = loser === one ? other : one;
+    assert.equal((await loser.ended).code, 3, loser.stderr());
+    assert(loser.stderr().includes(`process ${run.pid} on host`), loser.stderr());
 
     await t.test(
       "meanwhile a second run is refused with the first one's host and pid",
@@ -60,24 +67,27 @@ test("one run: interrupted, ended, hung up and gone on with, until all is done a
     await nothingRuns();
   });
 
-  await t.test(
-    "a termination ends at once and in good order, also while all is starting",
-    async () => {
-      const before = await agents();
-      await using run = await startEvalHive(["run", directory, "--json"], call);
-      await until(async () => (await agents()) > before);
-      run.signal("SIGTERM");
-      assert.deepEqual(await run.ended, { code: 143, signal: undefined });
-      const { schema_version, complete, leaves } = JSON.parse(run.stdout());
-      assert.deepEqual([schema_version, complete, leaves.done], [1, false, slots]);
-      await nothingRuns();
-      const ends = await readEventsOf(layout, "agent.ended");
-      assert.deepEqual(
-        ends.map(({ reason }) => reason),
-        ["interrupted", "interrupted", "interrupted"],
-      );
-    },
-  );
+  for (const [signal, code] of [
+    ["SIGTERM", 143],
+    ["SIGHUP", 129],
+  ] as const) {
+    await t.test(
+      `${signal} ends at once and in good order, also while all is starting`,
+      async () => {
+        const before = await agents();
+        await using run = await startEvalHive(["run", directory, "--json"], call);
+        await until(async () => (await agents()) > before);
+        run.signal(signal);
+        assert.deepEqual(await run.ended, { code, signal: undefined });
+        const { schema_version, complete, leaves } = JSON.parse(run.stdout());
+        assert.deepEqual([schema_version, complete, leaves.done], [1, false, slots]);
+        await nothingRuns();
+        const ends = await readEventsOf(layout, "agent.ended");
+        assert.equal(ends.at(-1)?.reason, "interrupted");
+        assert.equal(ends.length, before + 1);
+      },
+    );
+  }
 
   await t.test(
     "under nohup a lost terminal changes nothing; the next call goes on to the end",
@@ -115,6 +125,33 @@ test("one run: interrupted, ended, hung up and gone on with, until all is done a
     const after = await starts();
     assert.deepEqual(after.slice(before.length), ["small_03"]);
   });
+
+  await t.test("an option that would plan otherwise is refused where a plan is", async () => {
+    for (const option of [["--update"], ["--output", "elsewhere"], ["--python", "/no/python"]]) {
+      const { code, stderr } = await evalHive(["run", directory, ...option], call);
+      assert.equal(code, 2);
+      assert(
+        stderr.includes(`Cannot take ${option[0]}: "${directory}" is planned already`),
+        stderr,
+      );
+    }
+  });
+
+  await t.test(
+    "an agent that is gone from the store is named, and an update puts it back",
+    async () => {
+      const [done] = await place.leafFiles();
+      const store = join(place.tasks, "runs/.eval-hive");
+      await rename(join(place.results, done as string), join(place.root, "kept.json"));
+      await rm(store, { recursive: true });
+      const refused = await evalHive(["run", directory], call);
+      assert.equal(refused.code, 3);
+      assert(refused.stderr.includes(`Cannot find this run's agent in "${store}/`), refused.stderr);
+      await rename(join(place.root, "kept.json"), join(place.results, done as string));
+      assert.equal((await evalHive(["run", place.configFile, "--update"], call)).code, 0);
+      assert.equal((await readdir(store)).length, 1);
+    },
+  );
 
   await t.test("another run with the same output_path finds all done", async () => {
     const other = join(place.root, "runs/other");

@@ -3,7 +3,7 @@ import { basename, extname, join, relative, resolve } from "node:path";
 import { ExitCode, isMissing, UsageError } from "../../base/errors.ts";
 import { readTextIfThere } from "../../base/files.ts";
 import { sha256 } from "../../base/json.ts";
-import { createRun } from "../../controller/create-run.ts";
+import { createRun, RunExistsError } from "../../controller/create-run.ts";
 import { runLocal } from "../../controller/run-local.ts";
 import { RunLayout } from "../../run/layout.ts";
 import { readPlanIfThere } from "../../run/plan-file.ts";
@@ -67,14 +67,20 @@ async function prepare(
 ): Promise<RunLayout> {
   const say = (message: string): void => void context.stderr.write(`eval-hive: ${message}\n`);
   const path = resolve(context.cwd, target);
-  if (await isDirectory(path)) return new RunLayout(path);
+  if (await isDirectory(path)) {
+    refusePlanning(target, options);
+    return new RunLayout(path);
+  }
   const stem = basename(path, extname(path));
   const directory = resolve(context.cwd, options.output ?? join("runs", stem));
   const layout = new RunLayout(directory);
   const planned = await readPlanIfThere(layout);
   if (planned !== undefined && options.update !== true) {
     // The plan's word counts: an update that died may have replaced the copy of the config already.
-    if (sha256((await readTextIfThere(path)) ?? "") === planned.config_sha256) return layout;
+    if (sha256((await readTextIfThere(path)) ?? "") === planned.config_sha256) {
+      if (options.python !== undefined) refusePlanned("--python", directory);
+      return layout;
+    }
     throw new UsageError(
       "run.config-changed",
       `Cannot go on in "${directory}": "${path}" has changed since the run was created`,
@@ -83,24 +89,46 @@ async function prepare(
       },
     );
   }
-  const { plan } = await createRun({
-    configFile: target,
-    directory,
-    mode: planned === undefined ? "new" : "update",
-    dry: false,
-    strict: options.strict === true,
-    allowMissingPaths: false,
-    python: options.python ?? context.env["EVAL_HIVE_PYTHON"],
-    env: context.env,
-    cwd: context.cwd,
-    installationRoot: context.installation.root,
-    version: context.installation.version,
-    travelling: context.installation,
-    say,
-    signal: context.interrupted,
+  try {
+    const { plan } = await createRun({
+      configFile: target,
+      directory,
+      mode: planned === undefined ? "new" : "update",
+      dry: false,
+      strict: options.strict === true,
+      allowMissingPaths: false,
+      python: options.python ?? context.env["EVAL_HIVE_PYTHON"],
+      env: context.env,
+      cwd: context.cwd,
+      installationRoot: context.installation.root,
+      version: context.installation.version,
+      travelling: context.installation,
+      say,
+      signal: context.interrupted,
+    });
+    for (const warning of plan.warnings) say(`warning: ${warning}`);
+    return layout;
+  } catch (error) {
+    if (!(error instanceof RunExistsError)) throw error;
+    // Somebody else has planned the same meanwhile.
+    return await prepare(target, options, context);
+  }
+}
+
+/** A run directory has its plan: what would make another one needs the config. @throws {UsageError} */
+function refusePlanning(
+  target: string,
+  { output, update, python, strict }: RunCommandOptions,
+): void {
+  const given = { output, update, python, strict };
+  const [option] = Object.entries(given).find(([, value]) => value !== undefined) ?? [];
+  if (option !== undefined) refusePlanned(`--${option}`, target);
+}
+
+function refusePlanned(option: string, directory: string): never {
+  throw new UsageError("run.planned", `Cannot take ${option}: "${directory}" is planned already`, {
+    hint: "Leave it out, or plan again: eval-hive run CONFIG --update",
   });
-  for (const warning of plan.warnings) say(`warning: ${warning}`);
-  return layout;
 }
 
 async function isDirectory(path: string): Promise<boolean> {
