@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import io
 import json
 import os
@@ -73,6 +74,8 @@ def _open_log(path: str) -> None:
     for fd in (1, 2):
         os.dup2(log, fd)
     os.close(log)
+    # Where every thread is, for a parent that has waited long enough.
+    faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
     lines = io.BufferedWriter(_Log(2, "wb", closefd=False))
     sys.stdout = sys.stderr = io.TextIOWrapper(
         lines, encoding="utf-8", errors="backslashreplace", line_buffering=True

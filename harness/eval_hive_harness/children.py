@@ -18,6 +18,14 @@ from .wire import Wire
 
 # From TERM to KILL.
 _GRACE_S = 2.0
+# For a child that takes too long: to write down where it is.
+_LAST_WORDS_S = 1.0
+# A stopped child (SIGSTOP) that nobody continues.
+_STOPPED_S = 30.0
+# What is timed is looked at so often at least; a pause that was much longer was one of this process itself.
+_NAP_S = 5.0
+# What a leaf that does not get done with a phase has failed with. Requests have timeouts of their own.
+_CLASS_OF_TIMED_PHASE = {"loading": "load", "scoring": "metric"}
 _LEAF_ENDS = ("leaf_done", "leaf_invalid", "leaf_failed", "error")
 # A resident child keeps a model that was loaded by these.
 _OF_THE_MODEL = ("resident", "evaluation", "env", "engine")
@@ -38,10 +46,24 @@ class Child:
         self.answered = False
         self.cpu_s = 0.0
         self.kill_at: float | None = None
+        # Of the leaf; instants of `Awake`.
+        self.phase: str | None = None
+        self.phase_since = 0.0
+        self.stopped_since: float | None = None
+        self.was_stopped = False
+        self.was_late = False
         self._model = [request.get(key) for key in _OF_THE_MODEL]
 
     def has_model_for(self, request: dict[str, Any]) -> bool:
         return self._model == [request.get(key) for key in _OF_THE_MODEL]
+
+    def late_at(self) -> float | None:
+        """When it has been stopped, or in a phase, for too long."""
+        if self.stopped_since is not None:
+            return self.stopped_since + _STOPPED_S
+        if self.leaf is None or self.request is None or self.phase not in _CLASS_OF_TIMED_PHASE:
+            return None
+        return self.phase_since + self.request["phase_timeout_s"]
 
     def signal(self, number: int) -> None:
         """To the whole group; to the process alone as long as it has not founded one."""
@@ -49,6 +71,20 @@ class Child:
             os.killpg(self.pid, number)
         except ProcessLookupError:
             os.kill(self.pid, number)
+
+
+class Awake:
+    """Seconds for which this process was awake: while it is itself stopped, nobody else is late."""
+
+    def __init__(self) -> None:
+        self._looked_at = time.monotonic()
+        self._seconds = 0.0
+
+    def now(self) -> float:
+        at = time.monotonic()
+        self._seconds += min(at - self._looked_at, 2 * _NAP_S)
+        self._looked_at = at
+        return self._seconds
 
 
 class Children:
@@ -60,6 +96,7 @@ class Children:
         self._children: dict[int, Child] = {}
         # Requests for a resident child, which takes one at a time; there is at most one such child.
         self._waiting: deque[dict[str, Any]] = deque()
+        self._awake = Awake()
 
     def wires(self) -> list[Wire]:
         return [child.wire for child in self._children.values()]
@@ -99,9 +136,10 @@ class Children:
             wire.close_output()
 
     def reap(self) -> None:
-        """Says the last word about every child that has ended, and ends what it left in its group."""
+        """Says the last word about every child that has ended, and ends what it left in its group. Sees who was stopped."""
         for pid in list(self._children):
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                self._see_whether_stopped(self._children[pid])
                 continue
             child = self._children.pop(pid)
             # As long as it is not waited for, no other process can get its number.
@@ -114,18 +152,62 @@ class Children:
 
     def seconds_to_deadline(self) -> float | None:
         """Until `enforce` has something to do."""
-        deadlines = [child.kill_at for child in self._children.values() if child.kill_at is not None]
-        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        now, waits = self._awake.now(), []
+        for child in self._children.values():
+            if child.kill_at is not None:
+                waits.append(child.kill_at - time.monotonic())
+            elif (late_at := child.late_at()) is not None:
+                waits.append(min(late_at - now, _NAP_S))
+        return max(0.0, min(waits)) if waits else None
 
     def enforce(self) -> None:
+        now = self._awake.now()
         for child in self._children.values():
-            if child.kill_at is not None and time.monotonic() >= child.kill_at:
-                child.signal(signal.SIGKILL)
-                child.kill_at = time.monotonic() + _GRACE_S
+            if child.kill_at is not None:
+                if time.monotonic() >= child.kill_at:
+                    child.signal(signal.SIGKILL)
+                    child.kill_at = time.monotonic() + _GRACE_S
+            elif (late_at := child.late_at()) is not None and now >= late_at:
+                if child.stopped_since is None:
+                    self._end_late(child)
+                else:
+                    self._end_stopped(child)
 
     def kill_all(self) -> None:
         for child in self._children.values():
             child.signal(signal.SIGKILL)
+
+    def _see_whether_stopped(self, child: Child) -> None:
+        stopped = os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+        if not stopped:
+            child.stopped_since = None
+        elif child.stopped_since is None:
+            child.stopped_since = self._awake.now()
+
+    def _end_stopped(self, child: Child) -> None:
+        self._see_whether_stopped(child)
+        if child.stopped_since is not None:
+            child.was_stopped = True
+            child.signal(signal.SIGKILL)
+            child.kill_at = time.monotonic() + _GRACE_S
+
+    def _end_late(self, child: Child) -> None:
+        """Its leaf has failed; the others of its batch are for another child."""
+        assert child.request is not None and child.phase is not None
+        limit_s = child.request["phase_timeout_s"]
+        message = {
+            "class": _CLASS_OF_TIMED_PHASE[child.phase],
+            "permanent": False,
+            "message": f"{child.phase.capitalize()} took longer than {limit_s / 60:g} minutes; the log of the harness says "
+            "where it stood. If it needs longer, raise eval.phase_timeout_minutes",
+            "trace_tail": [],
+        }
+        self._say.send({"type": "leaf_failed", "id": child.request["id"], "leaf": child.leaf, **message})
+        child.leaf = child.phase = None
+        child.was_late = True
+        # See child.py: it writes down where it is.
+        child.signal(signal.SIGUSR1)
+        child.kill_at = time.monotonic() + _LAST_WORDS_S
 
     def _advance(self) -> None:
         """Gives the first waiting request to a child that has its model, as soon as there is one."""
@@ -185,6 +267,9 @@ class Children:
                 return
 
     def _pass_on(self, child: Child, line: bytes) -> None:
+        if child.was_late:
+            # Its leaf has failed, and nothing follows.
+            return
         # The task tree is long, and none of our business.
         planned = line.startswith(b'{"type":"planned"')
         message = {"type": "planned"} if planned else json.loads(line)
@@ -200,7 +285,9 @@ class Children:
         if kind == "leaf_started":
             child.leaf = message["leaf"]
         elif kind in _LEAF_ENDS:
-            child.leaf = None
+            child.leaf = child.phase = None
+        elif kind == "progress" and child.leaf is not None and message["phase"] != child.phase:
+            child.phase, child.phase_since = message["phase"], self._awake.now()
         self._say.send_line(line + b"\n")
 
     def _finish(self, child: Child, message: dict[str, Any]) -> None:
@@ -229,7 +316,7 @@ class Children:
             self._say_ended(
                 request["id"],
                 exit_code=code if code >= 0 else None,
-                signal_name=signal.Signals(-code).name if code < 0 else None,
+                signal_name=_signal_name(child, code),
                 cancelled=child.cancelled,
                 leaf=child.leaf,
                 cpu_s=round(max(0.0, usage.ru_utime + usage.ru_stime - child.cpu_s), 3),
@@ -279,6 +366,12 @@ class Children:
                 "max_rss_bytes": max_rss_bytes,
             }
         )
+
+
+def _signal_name(child: Child, code: int) -> str | None:
+    if child.was_stopped:
+        return signal.SIGSTOP.name
+    return signal.Signals(-code).name if code < 0 else None
 
 
 def _exit_name(code: int) -> str:

@@ -87,7 +87,7 @@ export class BatchRun {
     for (let losses = 0; this.#open.length > 0; ) {
       if (yielding.aborted) return { kind: "released", reason: releaseReason() };
       const end = await this.#run();
-      if (end.kind === "lost" && ++losses >= maxHarnessLosses) {
+      if ((end.kind === "lost" || stoodStill(end)) && ++losses >= maxHarnessLosses) {
         return { kind: "released", reason: "dropped" };
       }
     }
@@ -146,7 +146,7 @@ export class BatchRun {
     await this.#work;
     if (this.#broken !== undefined) throw this.#broken.error;
     // The child may have begun another leaf before it heard that it was enough.
-    if (!enough.signal.aborted || ending.aborted) await this.#conclude(end);
+    if (!enough.signal.aborted || ending.aborted) await this.#conclude(end, leaves.length);
     return end;
   }
 
@@ -198,13 +198,18 @@ export class BatchRun {
     }
   }
 
-  /** What the end of a run says about the leaf that was in progress. */
-  async #conclude(end: RunEnd): Promise<void> {
+  /** What the end of a run with `asked` leaves says about the one that was in progress. */
+  async #conclude(end: RunEnd, asked: number): Promise<void> {
     const { ending, yielding } = this.#deps;
     const current = this.#current?.leaf;
     const atHand = current !== undefined && this.#open.includes(current) ? current : undefined;
     if (end.kind === "lost") {
       if (atHand !== undefined) await this.#excuse(atHand, "the harness died");
+      return;
+    }
+    if (stoodStill(end)) {
+      if (atHand !== undefined)
+        await this.#excuse(atHand, "stopped by a signal, and not continued");
       return;
     }
     if (atHand !== undefined && end.kind === "ended") {
@@ -213,7 +218,7 @@ export class BatchRun {
       return;
     }
     // Nothing was said of any leaf: the first stands for all, and the others are tried without it.
-    const first = atHand ?? this.#open[0];
+    const first = atHand ?? (this.#open.length === asked ? this.#open[0] : undefined);
     if (first === undefined || yielding.aborted) return;
     await this.#fail(first, end.kind === "error" ? end.error : crashOf(end.ended));
   }
@@ -254,6 +259,11 @@ export class BatchRun {
   #drop(leaf: LeafId): void {
     this.#open = this.#open.filter((other) => other !== leaf);
   }
+}
+
+/** Somebody has stopped the child, and the harness has ended it: no leaf's fault. */
+function stoodStill(end: RunEnd): boolean {
+  return end.kind === "ended" && end.ended.signal === "SIGSTOP";
 }
 
 /** The death of a child as a failure of the leaf that it was at. */

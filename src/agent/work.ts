@@ -163,6 +163,7 @@ async function requestMaker(
         balancer === undefined
           ? profile.request_retries
           : Math.max(profile.request_retries, behindBalancer.retries),
+      phase_timeout_s: profile.phase_timeout_s,
       engine: profile.engine,
       output_dir: directory,
       owner,

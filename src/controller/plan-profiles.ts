@@ -50,6 +50,7 @@ function profileSettings(settings: Settings): ProfileSettings {
     lm_eval_args: settings.eval.lm_eval_args,
     request_timeout_s: settings.eval.timeout,
     request_retries: settings.eval.max_retries,
+    phase_timeout_s: settings.eval.phase_timeout_minutes * 60,
     request_cache_dir: settings.request_cache_dir,
     engine: settings.harness_engine,
     offline: settings.offline,

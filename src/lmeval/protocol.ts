@@ -155,6 +155,8 @@ export interface RunRequest {
   /** `eval.timeout` is the balancer's; the model object gets these (DESIGN section 8). */
   readonly request_timeout_s: number;
   readonly request_retries: number;
+  /** A leaf that is loaded, or scored, for longer than this has failed, and its child is ended. */
+  readonly phase_timeout_s: number;
   /**
    * `fast`: completions requests are encoded in batches and sent while others still are; the same requests with the same
    * bytes, in another order. `plain`: lm_eval's own code sends them.
@@ -282,6 +284,7 @@ export const HarnessMessage = z.discriminatedUnion("type", [
     type: z.literal("ended"),
     id: z.string(),
     exit_code: z.int().nullable(),
+    /** SIGSTOP: it was stopped, nobody continued it for 30 s, and it was killed. */
     signal: z.string().nullable(),
     cancelled: z.boolean(),
     leaf: z.string().nullable(),

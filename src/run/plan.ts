@@ -24,6 +24,8 @@ export const Profile = z.strictObject({
   /** Of one attempt of one request. */
   request_timeout_s: z.number().positive(),
   request_retries: z.int().positive(),
+  /** Of a leaf's loading, and of its scoring. */
+  phase_timeout_s: z.number().positive(),
   request_cache_dir: z.string().nullable(),
   /** How the harness sends: as RunRequest says. No part of a fingerprint. */
   engine: z.enum(["fast", "plain"]),

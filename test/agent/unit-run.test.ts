@@ -274,6 +274,26 @@ describe("a child that dies", () => {
     assert.equal(await at.strikes(1), undefined);
   });
 
+  test("between two leaves is no failure of the next one", async () => {
+    await using at = await scene(
+      { [second]: [{ kind: "mute" }, "done"] },
+      { leaves: 2, leavesPerBatch: 2 },
+    );
+    assert.deepEqual(await runUnit(at.deps), { kind: "ended", open: 0 });
+    assert.deepEqual(at.harness.runs, [[first, second], [second]]);
+    assert.deepEqual(await at.records(), []);
+  });
+
+  test("because somebody stopped it and nobody continued it is no failure of its leaf", async () => {
+    await using at = await scene(
+      { [first]: [{ kind: "crash", signal: "SIGSTOP" }, "done"] },
+      { leaves: 1 },
+    );
+    assert.deepEqual(await runUnit(at.deps), { kind: "ended", open: 0 });
+    assert.deepEqual(await at.batches(), ["done a1"]);
+    assert.deepEqual(await at.records(), ["excused stopped by a signal, and not continued"]);
+  });
+
   test("because a model can't be built is a failure of each leaf that needs it", async () => {
     await using at = await scene(
       { [first]: { kind: "error", class: "model" }, [second]: { kind: "error", class: "model" } },
@@ -305,6 +325,18 @@ describe("a harness that dies", () => {
     assert.deepEqual([strikes?.strikes, strikes?.isDead, strikes?.last], [3, true, undefined]);
     assert.deepEqual(await at.batches(), ["done a16"]);
   });
+});
+
+test("a place that takes no result ends the agent, which says so, and strikes no leaf", async () => {
+  await using at = await scene({ [first]: fail("write") }, { leaves: 2, slots: 2 });
+  await assert.rejects(runUnit(at.deps), {
+    code: "results.write",
+    exitCode: 3,
+    message: `Cannot evaluate "${first}": a file can't be written: scripted write`,
+  });
+  assert.deepEqual(await at.records(), []);
+  assert.deepEqual(at.heard("leaf.failed", "leaf", "class", "strike"), [[first, "write", null]]);
+  assert.equal((await at.batches())[0], "ready a2");
 });
 
 describe("requests that fail", () => {

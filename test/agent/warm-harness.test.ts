@@ -76,6 +76,7 @@ function run({ harness }: Opened, names: readonly string[], signal = never): Hea
       base_url_prefix: null,
       request_timeout_s: 1,
       request_retries: 1,
+      phase_timeout_s: 7_200,
       engine: "fast",
       output_dir: "/results",
       owner: "test",

@@ -82,6 +82,7 @@ describe("a config that says the least", () => {
         lm_eval_args: {},
         timeout: 600,
         max_retries: 5,
+        phase_timeout_minutes: 120,
       },
       output_path: "results",
       request_cache_dir: null,
@@ -151,6 +152,7 @@ describe("whole numbers", () => {
     ["max_resubmissions", 0],
     ["eval.timeout", 1],
     ["eval.max_retries", 1],
+    ["eval.phase_timeout_minutes", 1],
     ["models.tiny.train_batch_size", 0],
     ["models.tiny.tokens_trained", 0],
   ];

@@ -51,6 +51,7 @@ describe("a model entry's profile", () => {
       "lm_eval_args",
       "max_retries",
       "model_args",
+      "phase_timeout_minutes",
       "timeout",
     ]);
   });

@@ -98,6 +98,7 @@ export function planOf(
     request_timeout_s: 1,
     request_retries: 1,
     request_cache_dir: null,
+    phase_timeout_s: 7_200,
     engine: "fast",
     offline: "auto" as const,
     inputs: {},

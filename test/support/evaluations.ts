@@ -51,9 +51,11 @@ export async function startTestHarness(
   python: string,
   home: string,
   env: NodeJS.ProcessEnv = {},
+  /** Between Python and its arguments. */
+  words: readonly string[] = [],
 ): Promise<Harness> {
   return await startHarness({
-    argv: [python],
+    argv: [python, ...words],
     harnessDirectory: join(root, "harness"),
     env: { ...offlineEnvironment(home), ...env },
     cwd: evalTasks,
@@ -115,6 +117,7 @@ export function runSettings(
     base_url_prefix: null,
     request_timeout_s: 60,
     request_retries: 1,
+    phase_timeout_s: 7_200,
     engine: "fast",
     output_dir: join(directory, "results"),
     owner: "test-owner",
