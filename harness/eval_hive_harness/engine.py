@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any
 
 from lm_eval import utils
@@ -24,6 +26,8 @@ from .sending import Sending, ahead
 _PART = 32
 # So many requests of a call are encoded by lm_eval's code too, and compared.
 _PROBES = 4
+
+_logger = logging.getLogger(__name__)
 
 
 def fast_model(model: type) -> type:
@@ -42,7 +46,7 @@ class _Engine:
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         pairs = [request.args for request in requests]
         encoder = self._encoder(pairs, 2)
-        if encoder is None or not self._agrees(encoder, requests):
+        if encoder is None:
             return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
         if self._batch_size == 1:
             return asyncio.run(self._score(encoder, pairs))
@@ -164,15 +168,24 @@ class _Engine:
             return None
         if any(len(texts) != count or any(type(text) is not str for text in texts) for texts in arguments):
             return None
-        return open_encoder(self)
+        encoder = open_encoder(self)
+        if encoder is None:
+            return None
+        probes = arguments[:: -(-len(arguments) // _PROBES)]
+        if self._agrees_on_texts(encoder, probes) if count == 1 else self._agrees_on_pairs(encoder, probes):
+            return encoder
+        _logger.warning("lm_eval encodes some texts in another way than we do, so its own code sends these requests")
+        return None
 
-    def _agrees(self, encoder: Encoder, requests: list[Any]) -> bool:
-        """Whether lm_eval's own code encodes some of the requests as `encoder` does."""
-        probes = requests[:: -(-len(requests) // _PROBES)]
+    def _agrees_on_texts(self, encoder: Encoder, probes: list[tuple[str]]) -> bool:
+        texts = [text for (text,) in probes]
+        return [self.tok_encode(text) for text in texts] == encoder.encode(texts)
+
+    def _agrees_on_pairs(self, encoder: Encoder, probes: list[tuple[str, str]]) -> bool:
         lm = copy.copy(self)
         lm._loglikelihood_tokens = lambda encoded, **_: [tuple(ids) for _, *ids in encoded]
-        ours = encoder.encode_pairs([request.args for request in probes])
-        return super(_Engine, lm).loglikelihood(probes, disable_tqdm=True) == ours
+        requests = [SimpleNamespace(args=pair) for pair in probes]
+        return super(_Engine, lm).loglikelihood(requests, disable_tqdm=True) == encoder.encode_pairs(probes)
 
     def _scoring(self, batch: list[Any]) -> dict[str, Any]:
         """What lm_eval would send for encoded requests: the last `max_length` ids."""

@@ -172,6 +172,9 @@ def fallbacks():
         "chat messages": lm._encoder([(chat,), (chat,)], 1) is None,
         "images": lm._encoder([("a", {}, {"visual": []})], 1) is None,
     }
+    encoder.SeamEncoder.encode = lambda _self, texts: [[1] for _ in texts]
+    report["texts that differ"] = lm._encoder([("so it is",)], 1) is None
+    report["pairs that differ"] = lm._encoder([("so it", " is")], 2) is None
     plugin = type("Plugin", (LocalCompletionsAPI,), {})
     report["plugin's model"] = engine.fast_model(plugin) is plugin
     TemplateAPI.tok_encode = lambda self, string, **_: [len(string)]
