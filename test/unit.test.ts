@@ -29,5 +29,6 @@ import "./controller/not-done-yet.test.ts";
 import "./controller/refusals.test.ts";
 import "./controller/store.test.ts";
 import "./events/history.test.ts";
+import "./queue/candidates.test.ts";
 import "./run/environment.test.ts";
 import "./run/task-map.test.ts";

@@ -50,8 +50,19 @@ function keepScript(script: string, options: Partial<ChildOptions<Line, Line>> =
 
 /** Says what it is told, and answers pings, until the end of its stdin. */
 const echo = 'while read -r line; do echo "$line"; done';
+/** Says that it is up and what it is told, but answers no ping. */
+const taciturn =
+  'echo \'{"type":"up"}\'; while read -r line; do [[ $line == *ping* ]] || echo "$line"; done';
 /** Says its pid first. */
 const pidThen = (rest: string) => `echo '{"type":"pid","text":"'$$'"}'; ${rest}`;
+
+/** It answers, and is still the first of its kind. */
+async function assertAlive({ child, said, ends }: Kept): Promise<void> {
+  const order = { type: "order", text: String(said.length) };
+  child.send(order);
+  await until(() => said.some(({ text }) => text === order.text));
+  assert.deepEqual(ends, []);
+}
 
 async function isGone(pid: number): Promise<boolean> {
   return (await processStartTime(pid)) === undefined;
@@ -89,16 +100,14 @@ describe("a child", () => {
 
   test("is killed and replaced after 30 s of silence", async () => {
     const clock = new ManualClock();
-    // It hears the pings, and keeps to itself.
-    await using kept = keepScript('echo \'{"type":"up"}\'; while read -r line; do :; done', {
-      clock,
-    });
-    await until(() => kept.said.length === 1);
-    await pass(clock, 27_000);
-    assert.deepEqual(kept.ends, []);
-    await pass(clock, 6_000);
+    await using kept = keepScript(taciturn, { clock });
     await until(() => kept.said.length === 2);
+    await pass(clock, 27_000);
+    await assertAlive(kept);
+    await pass(clock, 33_000);
+    await until(() => kept.ends.length === 1);
     assert.deepEqual(kept.ends, ["SIGKILL"]);
+    await until(() => kept.said.filter(({ type }) => type === "up").length === 2);
   });
 
   test("is killed also when it is stopped", async () => {
@@ -132,13 +141,10 @@ describe("a child", () => {
 
   test("is not blamed for time that its keeper slept through", async () => {
     const clock = new ManualClock();
-    await using kept = keepScript('echo \'{"type":"up"}\'; while read -r line; do :; done', {
-      clock,
-    });
-    await until(() => kept.said.length === 1 && clock.sleepers > 0);
+    await using kept = keepScript(taciturn, { clock });
+    await until(() => kept.said.length === 2 && clock.sleepers > 0);
     await pass(clock, 600_000, 600_000);
-    await pass(clock, 15_000);
-    assert.deepEqual(kept.ends, []);
+    await assertAlive(kept);
   });
 
   test("may take its time for the first word", async () => {

@@ -509,6 +509,20 @@ describe("the circuit breaker", () => {
     assert.deepEqual(await runUnit(at.deps), { kind: "ended", open: 0 });
     assert.deepEqual(at.heard("unit.ended", "done", "dead"), [[3, 6]]);
   });
+
+  test("remembers, in the next agent, that others have succeeded", async () => {
+    const bad = Array.from({ length: 6 }, (_, n) => leafAt(n + 1));
+    await using at = await scene(
+      Object.fromEntries(bad.map((leaf) => [leaf, fail("missing-module")])),
+      { leaves: 7 },
+    );
+    const { directory, leafFiles } = at.deps.unit;
+    await mkdir(directory, { recursive: true });
+    const [done] = [...leafFiles].find(([, { leaf, valid }]) => valid && leaf === first) ?? [""];
+    await writeFile(join(directory, done), "{}");
+    assert.deepEqual(await runUnit(at.deps), { kind: "ended", open: 0 });
+    assert.deepEqual(at.heard("unit.ended", "done", "dead"), [[1, 6]]);
+  });
 });
 
 describe("servers that fail", () => {

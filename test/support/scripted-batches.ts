@@ -54,7 +54,6 @@ export class ScriptedBatches implements BatchHarness {
   run: BatchHarness["run"] = async ({ id, leaves, output_dir }, { onMessage, signal }) => {
     this.runs.push(leaves.map((leaf) => leaf.id));
     for (const { id: leaf, fingerprint } of leaves) {
-      if (signal.aborted) return ended({ cancelled: true });
       const n = this.begun(leaf);
       this.#begun.set(leaf, n + 1);
       const acts = this.#scripts[leaf] ?? ["done"];
@@ -68,6 +67,8 @@ export class ScriptedBatches implements BatchHarness {
       if (typeof act === "object" && act.kind === "error")
         return { kind: "error", error: failed(act) };
       onMessage({ type: "leaf_started", id, leaf });
+      // A child hears of its end when it is at the next leaf already.
+      if (signal.aborted) return ended({ cancelled: true, leaf });
       while (typeof act === "object" && act.kind === "then") {
         await act.first();
         act = act.act;
@@ -75,7 +76,6 @@ export class ScriptedBatches implements BatchHarness {
       const message = await perform(act, { id, leaf, fingerprint, output_dir });
       if (message !== undefined) {
         onMessage(message);
-        // As from a child: what is heard now reaches it when it is at the next leaf.
         await new Promise((resolve) => setImmediate(resolve));
         continue;
       }
