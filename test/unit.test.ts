@@ -27,6 +27,7 @@ import "./controller/checkpoints.test.ts";
 import "./controller/model-paths.test.ts";
 import "./controller/not-done-yet.test.ts";
 import "./controller/refusals.test.ts";
+import "./controller/requeue.test.ts";
 import "./controller/store.test.ts";
 import "./events/history.test.ts";
 import "./queue/candidates.test.ts";

@@ -211,6 +211,23 @@ interface EventsOptions {
 }
 
 program
+  .command("requeue")
+  .description("Give leaves that failed too often another chance, once the cause is mended")
+  .argument("<run>", "run directory")
+  .option("--unit <unit...>", "of these units (task keys) only")
+  .option("--leaf <leaf...>", "these leaves or tasks only")
+  .addOption(json())
+  .addHelpText(
+    "after",
+    examples("requeue runs/my-run", "requeue runs/my-run --unit my-model--main --leaf arc_easy"),
+  )
+  .action(async (run: string, options: { unit?: string[]; leaf?: string[]; json?: boolean }) => {
+    const { requeueCommand } = await import("./commands/requeue.ts");
+    listen();
+    await perform(options, async (context) => await requeueCommand(run, options, context));
+  });
+
+program
   .command("collect")
   .description("Write the scores of a run into one parquet file")
   .argument("<run>", "run directory")

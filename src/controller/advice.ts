@@ -1,4 +1,5 @@
 import { isLive, type RunState } from "../events/run-state.ts";
+import { remedyForLeaf, remedyForUnit } from "./remedies.ts";
 
 /** Something that a person should know of; the same trouble of several leaves is one. */
 export interface Problem {
@@ -8,6 +9,8 @@ export interface Problem {
   /** The decisive line. */
   readonly message: string;
   readonly leaves: readonly string[];
+  /** The way out. */
+  readonly hint?: string;
 }
 
 /** What stands between the run and its end, the gravest first. Pure. */
@@ -16,7 +19,8 @@ export function problemsOf(state: RunState): Problem[] {
   for (const { unit, stopped } of state.units) {
     if (stopped === null) continue;
     const message = `${stopped.class}: ${stopped.reason}`;
-    problems.push({ kind: "stopped", about: unit, message, leaves: [] });
+    const hint = remedyForUnit(stopped.class);
+    problems.push({ kind: "stopped", about: unit, message, leaves: [], hint });
   }
   for (const { unit, dead } of state.units) {
     const alike = Map.groupBy(dead, (one) =>
@@ -25,7 +29,9 @@ export function problemsOf(state: RunState): Problem[] {
         : `${one.class}: ${one.message ?? ""}`,
     );
     for (const [message, all] of alike) {
-      problems.push({ kind: "dead", about: unit, message, leaves: all.map(({ leaf }) => leaf) });
+      const leaves = all.map(({ leaf }) => leaf);
+      const hint = remedyForLeaf(all[0]?.class ?? null);
+      problems.push({ kind: "dead", about: unit, message, leaves, hint });
     }
   }
   for (const { unit, invalid } of state.units) {

@@ -3,17 +3,15 @@ import { type Clock, systemClock } from "../base/clock.ts";
 import { ExitCode, OperatorError } from "../base/errors.ts";
 import type { RunState } from "../events/run-state.ts";
 import { identifyThisProcess } from "../queue/owner-record.ts";
-import { holdPlanning } from "../queue/planning-hold.ts";
 import { holdRun } from "../queue/run-owner.ts";
 import { voidUnitFailures } from "../queue/stopped-units.ts";
 import type { RunLayout } from "../run/layout.ts";
 import type { Plan } from "../run/plan.ts";
-import { readPlan, writePlan } from "../run/plan-file.ts";
+import { readPlan } from "../run/plan-file.ts";
 import { readRun } from "../run/read-run.ts";
 import { type AgentEnd, agentLog, followAgent } from "./follow-agent.ts";
-import { findOpenWork } from "./open-work.ts";
-import { publishOpenWork } from "./publish.ts";
 import { recordFoundLeaves } from "./record-found.ts";
+import { reopenLeaves } from "./reopen.ts";
 import { openRunView } from "./status.ts";
 import { assertStored } from "./store.ts";
 
@@ -46,7 +44,7 @@ export async function runLocal(options: RunLocalOptions): Promise<RunState> {
   const owner = `run-p${process.pid}-${randomBytes(4).toString("hex")}`;
   const identity = await identifyThisProcess(owner);
   await using hold = await holdRun(layout, { identity, takeOver: options.takeOver });
-  await reopen(layout, options);
+  await reopenLeaves(layout, { signal: options.interrupted, say: options.say });
   await voidUnitFailures(layout, "run", new Date(clock.now()).toISOString());
   const view = openRunView(layout);
   const aborting = AbortSignal.any([options.aborted, hold.fenced]);
@@ -107,26 +105,6 @@ class AgentFailedError extends OperatorError {
 function refuseFailure(said: NonNullable<AgentEnd["said"]>, layout: RunLayout, plan: Plan): void {
   if (said.reason !== "failed") return;
   throw new AgentFailedError(layout, plan, `failed: ${said.message ?? "without a reason"}`, said);
-}
-
-/** Publishes leaves whose result is not there and that no batch will bring: somebody removed it. */
-async function reopen(layout: RunLayout, { say, interrupted }: RunLocalOptions): Promise<void> {
-  if ((await findReopened(layout)).nLeaves === 0) return;
-  const identity = await identifyThisProcess(
-    `plan-p${process.pid}-${randomBytes(4).toString("hex")}`,
-  );
-  await using _hold = await holdPlanning(layout, { identity, signal: interrupted, say });
-  const { plan, work, nLeaves } = await findReopened(layout);
-  if (nLeaves === 0) return;
-  const { units } = await publishOpenWork(layout, plan, work);
-  await writePlan(layout, { ...plan, units: [...units], updated_at: new Date().toISOString() });
-}
-
-async function findReopened(layout: RunLayout) {
-  const { plan, manifest: entries } = await readRun(layout);
-  const work = await findOpenWork({ layout, plan, entries, previous: plan });
-  const nLeaves = [...work.values()].reduce((sum, { open }) => sum + open.length, 0);
-  return { plan, work, nLeaves };
 }
 
 /** Looks again and again until the promise has settled; never more than a tenth of the time is spent on looking. */

@@ -3,7 +3,7 @@ import { isLive, type RunState } from "../../events/run-state.ts";
 import { renderCommand } from "./command-line.ts";
 import { LiveDisplay, type Terminal } from "./live-display.ts";
 import { renderProgress, renderTotals } from "./run-progress.ts";
-import { problemText } from "./status.ts";
+import { renderProblem } from "./status.ts";
 
 /** How `run` shows what it is at. Disposing it restores the terminal. */
 export interface RunDisplay extends Disposable {
@@ -72,7 +72,7 @@ export function renderRunEnd(state: RunState, directory: string): string {
   const next = done === total ? "collect" : "status";
   return [
     `${done} of ${total} ${total === 1 ? "leaf" : "leaves"} done`,
-    ...problemsOf(state).map(problemText),
+    ...problemsOf(state).flatMap(renderProblem),
     `next: ${renderCommand(["eval-hive", next, directory])}`,
     "",
   ].join("\n");

@@ -130,7 +130,7 @@ const shownProblems = 20;
 function problemLines(look: RunLook, { layout, detailed }: StatusView): string[] {
   const problems = problemsOf(look.state);
   const shown = detailed ? problems : problems.slice(0, shownProblems);
-  const lines = shown.map((problem) => `  ${problemText(problem)}`);
+  const lines = shown.flatMap(renderProblem).map((line) => `  ${line}`);
   const more = problems.length - shown.length;
   if (more > 0) lines.push(`  and ${more} more: see --detailed or --json`);
   if (look.record.missing > 0 || look.record.damaged > 0) {
@@ -142,7 +142,13 @@ function problemLines(look: RunLook, { layout, detailed }: StatusView): string[]
   return ["Problems:", ...lines, ...(problems.length > 0 ? [`  Logs are in ${layout.logs}`] : [])];
 }
 
-export function problemText({ kind, about, message, leaves }: Problem): string {
+/** What is wrong, and below it the way out. */
+export function renderProblem(problem: Problem): string[] {
+  const { hint } = problem;
+  return [problemText(problem), ...(hint === undefined ? [] : [`  ${hint}`])];
+}
+
+function problemText({ kind, about, message, leaves }: Problem): string {
   switch (kind) {
     case "stopped":
       return `${about} was given up: ${message}`;

@@ -142,6 +142,7 @@ test("the end names what is wrong and the next command", () => {
     [
       "7 of 8 leaves done",
       "model--step_0: dead: task_0007: metric: ZeroDivisionError",
+      "  Correct the task's scoring; then give it another chance with requeue",
       "next: eval-hive status runs/mine",
       "",
     ].join("\n"),
