@@ -25,9 +25,9 @@ export function callIn(
   };
 }
 
-/** Calls it and waits for its end. */
+/** Calls it and waits for its end; one that hangs is killed after five minutes. */
 export async function evalHive(args: readonly string[], { cwd, env }: Call): Promise<Completed> {
-  return await runToEnd(launcher, args, { cwd, env });
+  return await runToEnd(launcher, args, { cwd, env, signal: AbortSignal.timeout(300_000) });
 }
 
 /** A command that goes on. Disposing it kills it, and only it. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { runToEnd } from "../../src/base/spawn.ts";
@@ -394,18 +394,18 @@ describe("create-run", { concurrency: 2 }, () => {
     }
   });
 
-  /** Calls create-run, and kills it before its n-th call to the file system. @returns false when it has fewer. */
-  async function killAt(n: number, args: readonly string[], { cwd, env }: Call): Promise<boolean> {
-    const killer = join(root, "test/queue/interrupt-calls.ts");
+  /** Calls create-run with its calls to the file system counted, and disturbed as `interruption` says. */
+  async function createDisturbed(
+    args: readonly string[],
+    { cwd, env }: Call,
+    interruption: Readonly<Record<string, string>>,
+  ) {
+    const preload = ["--import", join(root, "test/queue/interrupt-calls.ts")];
     const main = join(root, "dist/cli/eval-hive.mjs");
-    const { code, signal, stderr } = await runToEnd(
-      process.execPath,
-      ["--import", killer, main, ...args],
-      { cwd, env: { ...env, EH_KILL_AT: String(n) } },
-    );
-    if (signal === "SIGKILL") return true;
-    assert.equal(code, 0, stderr);
-    return false;
+    return await runToEnd(process.execPath, [...preload, main, ...args], {
+      cwd,
+      env: { ...env, ...interruption },
+    });
   }
 
   for (const mode of ["new", "update", "force"] as const) {
@@ -415,47 +415,56 @@ describe("create-run", { concurrency: 2 }, () => {
       await using at = await recorded(python, { units: 2 });
       const { place, call } = at;
       const flags = mode === "new" ? [] : [`--${mode}`];
-      const leaves = ["small_00", "small_01", "small_02"];
-      const changed = ["small_01", "small_02", "ev_mc"];
-      const [runs, prepared] = ["runs", "prepared"].map((name) => join(place.root, name)) as [
-        string,
-        string,
-      ];
+      const published =
+        mode === "new" ? ["small_00", "small_01", "small_02"] : ["small_01", "small_02", "ev_mc"];
+      const runs = join(place.root, "runs");
+      const prepared = join(place.root, "prepared");
       if (mode !== "new") {
         assert.equal((await evalHive(create(place), call)).code, 0);
-        await rename(runs, prepared);
-        await place.writeConfig({ units: 1, suites: changed });
+        await cp(runs, prepared, { recursive: true });
+        await place.writeConfig({ units: 1, suites: published });
       }
-      const stride = isLong ? 1 : 67;
-      let step = 1 + Math.floor(Math.random() * stride);
-      for (let killed = true; killed; step += stride) {
+      const whole = await createDisturbed(create(place, ...flags), call, { EH_FAIL_AT: "999999" });
+      const total = Number(/^(\d+) calls, none refused$/m.exec(whole.stderr)?.[1]);
+      assert(total > 80, whole.stderr);
+      await assertComplete("undisturbed");
+
+      for (const step of chooseSteps(total)) {
         await rm(runs, { recursive: true, force: true });
         if (mode !== "new") await cp(prepared, runs, { recursive: true });
-        killed = await killAt(step, create(place, ...flags), call);
+        await createDisturbed(create(place, ...flags), call, { EH_KILL_AT: `${step}` });
         const between = await readRun(place.layout).catch((error: unknown) => error);
         const isRun = !(between instanceof RunDirectoryError);
         if (mode !== "new") assert(isRun, `the run can't be read after step ${step}: ${between}`);
         const nextFlags = mode === "new" && isRun ? ["--update"] : flags;
         const next = await evalHive(create(place, ...nextFlags), call);
         assert.equal(next.code, 0, `step ${step}: ${next.stderr}`);
+        await assertComplete(`step ${step} of ${total}`);
+      }
 
-        const counts = await publishedLeaves(place.layout);
+      async function assertComplete(when: string): Promise<void> {
         const { plan, manifest } = await readRun(place.layout);
         const units = plan.units.map(({ id }) => id);
-        assert.deepEqual([...manifest.keys()], units);
-        const published = mode === "new" ? leaves : changed;
-        assert.deepEqual(Object.keys(plan.leaves), published);
+        assert.deepEqual([...manifest.keys()], units, when);
+        assert.deepEqual(Object.keys(plan.leaves), published, when);
+        const counts = await publishedLeaves(place.layout);
         for (const leaf of Object.keys(once(units, published))) {
-          assert.equal(counts[leaf], 1, `${leaf} after step ${step}`);
+          assert.equal(counts[leaf], 1, `${leaf}: ${when}`);
         }
-        const left = await readdir(place.layout.directory);
-        assert.deepEqual(
-          left.filter((name) => name.startsWith(".")),
-          [],
-        );
+        const names = await readdir(place.layout.directory);
+        const temporary = names.filter((name) => name.startsWith("."));
+        assert.deepEqual(temporary, [], when);
       }
-      t.diagnostic(`${step - stride} steps`);
     });
+  }
+
+  /** All of them, or one while files are still read and one in each part of the writing. */
+  function chooseSteps(total: number): number[] {
+    if (isLong) return Array.from({ length: total }, (_, n) => n + 1);
+    const within = (from: number, to: number) => from + Math.floor(Math.random() * (to - from));
+    const [start, third] = [total - 75, 25];
+    const writing = [0, 1, 2].map((n) => within(start + n * third, start + (n + 1) * third));
+    return [within(1, start), ...writing];
   }
 });
 
