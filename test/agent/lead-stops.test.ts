@@ -42,8 +42,7 @@ test("a lead outlives its server without lm_eval noticing, drains with the leave
   const second = await run.startLead();
   await awaitHeld(run.layout, 2);
   second.say("abort");
-  // Twice the longest that a child may take: nothing here waits for a time-out.
-  const aborted = await second.end(16_000);
+  const aborted = await second.end();
   assert.deepEqual([aborted.exit.code, aborted.said.reason], [4, "interrupted"]);
   await assertNothingLeft(run, second);
   assert.equal((await run.leafFiles()).length, 2);
@@ -92,7 +91,7 @@ describe("a lead whose harness does not get up", () => {
       const lead = await run.startLead(hanging);
       await untilHarnessStarts(lead);
       stop(lead);
-      const { exit, said } = await lead.end(16_000);
+      const { exit, said } = await lead.end();
       assert.deepEqual([exit.code, said.reason], [4, reason]);
       await assertNothingLeft(run, lead);
       assert.deepEqual(new Set(await batchStates(run)), new Set(["ready"]));
@@ -105,7 +104,7 @@ describe("a lead whose harness does not get up", () => {
     const run = await runWithoutLmEval(python);
     const open = 'data:text/javascript,import { open } from "node:inspector"; open(0);';
     const lead = await run.startLead({ ...hanging, nodeArgs: ["--import", open] });
-    const { exit, said } = await lead.end(16_000);
+    const { exit, said } = await lead.end();
     assert.deepEqual([exit.code, said.reason], [4, "time-limit"]);
     assert.match(lead.log(), /Debugger listening/);
     await assertNothingLeft(run, lead);
@@ -144,7 +143,7 @@ describe("a lead whose harness does not get up", () => {
     for (const [changed, env, message] of failing) {
       await writeFile(run.layout.plan, JSON.stringify(changed));
       const lead = await run.startLead({ env });
-      const { exit, said } = await lead.end(16_000);
+      const { exit, said } = await lead.end();
       assert.deepEqual([exit.code, said.reason, said.exit_code], [3, "failed", 3]);
       assert.match(said.message ?? "", message);
       await assertNothingLeft(run, lead);
@@ -152,7 +151,7 @@ describe("a lead whose harness does not get up", () => {
       assert.deepEqual([ended?.reason, ended?.message], ["failed", said.message]);
     }
     await writeFile(run.layout.plan, "{}");
-    const { exit, said } = await (await run.startLead()).end(16_000);
+    const { exit, said } = await (await run.startLead()).end();
     assert.deepEqual([exit.code, said.reason], [said.exit_code, "failed"]);
     assert.match(said.message ?? "", /schema_version/);
   });

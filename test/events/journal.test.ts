@@ -8,6 +8,7 @@ import { startGroup } from "../../src/base/spawn.ts";
 import type { EventEnvelope } from "../../src/events/event.ts";
 import { JournalError, type JournalFile, openJournal } from "../../src/events/journal.ts";
 import { RunLayout } from "../../src/run/layout.ts";
+import { ManualClock } from "../support/manual-clock.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 import { until } from "../support/until.ts";
 
@@ -222,6 +223,30 @@ test("an event that a full disk does not take for 15 s is refused, and the next 
   faults.length = 0;
   await journal.publish("agent.ended", {}, { reason: "failed" });
   // What was lost stays lost.
+  await assert.rejects(async () => await journal[Symbol.asyncDispose](), JournalError);
+});
+
+test("a journal in a hurry gives up what it can't write within 5 s, and no sooner", async () => {
+  await using scratch = await temporaryDirectory();
+  const { openFile } = failingFiles(Array.from({ length: 1_000 }, () => "write" as const));
+  const clock = new ManualClock();
+  const hurry = new AbortController();
+  const layout = new RunLayout(scratch.path);
+  const options = { layout, runId, node, openFile, clock, hurry: hurry.signal };
+  const journal = await openJournal(options);
+  let settled = false;
+  const published = journal.publish("agent.started", {}, started).finally(() => {
+    settled = true;
+  });
+  const refused = assert.rejects(published, JournalError);
+  await until(() => clock.sleepers === 1);
+  hurry.abort();
+  await until(() => clock.sleepers === 2);
+  clock.advance(4_999);
+  await until(() => clock.sleepers === 2);
+  assert.equal(settled, false);
+  clock.advance(1);
+  await refused;
   await assert.rejects(async () => await journal[Symbol.asyncDispose](), JournalError);
 });
 
