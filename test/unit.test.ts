@@ -25,6 +25,7 @@ import "./config/yaml.test.ts";
 import "./controller/batches.test.ts";
 import "./controller/checkpoints.test.ts";
 import "./controller/model-paths.test.ts";
+import "./controller/output-path.test.ts";
 import "./controller/not-done-yet.test.ts";
 import "./controller/refusals.test.ts";
 import "./controller/requeue.test.ts";

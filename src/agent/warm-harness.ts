@@ -1,12 +1,13 @@
 import { type Clock, systemClock } from "../base/clock.ts";
-import { EnvironmentError } from "../base/errors.ts";
+import { EnvironmentError, errnoAdvice, messageOf } from "../base/errors.ts";
+import { SpawnError } from "../base/spawn.ts";
 import {
   HarnessMessage,
   type HarnessRequest,
   type HarnessVersions,
   type RunRequest,
 } from "../lmeval/protocol.ts";
-import { type ChildOptions, keepChild } from "./child.ts";
+import { ChildLostError, type ChildOptions, keepChild } from "./child.ts";
 
 type Hello = Extract<HarnessMessage, { type: "hello" }>;
 type RunMessage = Extract<HarnessMessage, { id: string; leaf: string }>;
@@ -51,6 +52,8 @@ const startMs = 900_000;
 /** The harness ends a child by TERM, and by KILL 2 s later; one that does not manage is replaced. */
 const cancelMs = 8_000;
 
+const asPlanned = "Use the Python that the run was planned with, or plan again with --update.";
+
 interface Running {
   readonly onMessage: (message: RunMessage) => void;
   readonly end: (end: RunEnd) => void;
@@ -84,7 +87,7 @@ export function openWarmHarness(options: WarmHarnessOptions): WarmHarness {
     if (message.type === "error" && message.id === "") {
       options.onGivenUp(
         new EnvironmentError("harness.start", `Cannot start the harness: ${message.message}`, {
-          hint: "Use the Python that the run was planned with, or plan again with --update.",
+          hint: asPlanned,
         }),
       );
       return;
@@ -98,6 +101,7 @@ export function openWarmHarness(options: WarmHarnessOptions): WarmHarness {
   const child = keepChild<HarnessRequest, HarnessMessage>({
     ...options,
     name: "harness",
+    onGivenUp: (error) => options.onGivenUp(explainLoss(error)),
     parse: (line) => HarnessMessage.parse(line),
     greeting: () => {
       startedAt = clock.monotonic();
@@ -144,6 +148,16 @@ export function openWarmHarness(options: WarmHarnessOptions): WarmHarness {
   };
 }
 
+/** A Python that is not there any more has another way out than one that dies. */
+function explainLoss(error: Error): Error {
+  if (!(error instanceof ChildLostError && error.cause instanceof SpawnError)) return error;
+  const why = errnoAdvice(error.cause.cause) ?? messageOf(error.cause.cause);
+  return new EnvironmentError("harness.start", `${error.cause.message}, the run's Python: ${why}`, {
+    cause: error,
+    hint: asPlanned,
+  });
+}
+
 /** Waits for the promise. @returns false when the signal aborts first. */
 async function race(promise: Promise<void>, signal: AbortSignal): Promise<boolean> {
   if (signal.aborted) return false;
@@ -169,6 +183,6 @@ function refuseVersions(
       ? `lm_eval ${found.lm_eval} here has other files than when the run was planned`
       : `lm_eval ${found.lm_eval} here, the run was planned with ${planned.lm_eval}`;
   return new EnvironmentError("harness.version", `Cannot evaluate: ${what}`, {
-    hint: "Use the Python that the run was planned with, or plan again with --update.",
+    hint: asPlanned,
   });
 }

@@ -10,6 +10,7 @@ import type { Plan } from "../run/plan.ts";
 import { readPlan } from "../run/plan-file.ts";
 import { readRun } from "../run/read-run.ts";
 import { type AgentEnd, agentLog, followAgent } from "./follow-agent.ts";
+import { assertCanHoldResults, findDirectory } from "./output-path.ts";
 import { recordFoundLeaves } from "./record-found.ts";
 import { reopenLeaves } from "./reopen.ts";
 import { openRunView } from "./status.ts";
@@ -44,6 +45,7 @@ export async function runLocal(options: RunLocalOptions): Promise<RunState> {
   const owner = `run-p${process.pid}-${randomBytes(4).toString("hex")}`;
   const identity = await identifyThisProcess(owner);
   await using hold = await holdRun(layout, { identity, takeOver: options.takeOver });
+  await findDirectory((await readPlan(layout)).output_path);
   await reopenLeaves(layout, { signal: options.interrupted, say: options.say });
   await voidUnitFailures(layout, "run", new Date(clock.now()).toISOString());
   const view = openRunView(layout);
@@ -67,6 +69,7 @@ export async function runLocal(options: RunLocalOptions): Promise<RunState> {
     const before = await look();
     if (before.leaves.open === 0 || options.interrupted.aborted || aborting.aborted) return before;
     await assertStored(plan.harness.store);
+    await assertCanHoldResults(plan.output_path);
     const end = await lookWhile(look, clock, followAgent({ ...agent, plan }));
     hold.fenced.throwIfAborted();
     const after = await look();
