@@ -152,8 +152,13 @@ export async function makeSmallPlace(
     // JSON is YAML.
     await writeFile(configFile, JSON.stringify({ ...config, output_path: results }, undefined, 2));
   };
-  await writeTasks(within("tasks"), small, options.taskFiles ?? {});
-  await writeConfig({});
+  try {
+    await writeTasks(within("tasks"), small, options.taskFiles ?? {});
+    await writeConfig({});
+  } catch (error) {
+    await directory[Symbol.asyncDispose]();
+    throw error;
+  }
   const layout = new RunLayout(within("runs/small"));
   return {
     root: directory.path,
