@@ -106,7 +106,11 @@ async function oneLife(
     if (signal.aborted) return { kind: "stopped" };
     if (!over.signal.aborted) throw error;
     const reason = `the server ended (${messageOf(over.signal.reason)})`;
-    return { kind: healthy ? "ended" : "never-healthy", reason, log: server.log };
+    if (healthy) return { kind: "ended", reason, log: server.log };
+    // It may have ended because somebody else was there before it.
+    const owner = await findPortOwner(port, server.membership);
+    if (owner === "stranger") return { kind: "stranger", port };
+    return { kind: "never-healthy", reason, log: server.log };
   }
 }
 

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readFile, rename, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -265,6 +266,37 @@ describe("the port of a server", () => {
     assert.notEqual(port, taken);
     assert.equal(start_attempt, 1);
     assert.deepEqual(avoided, [[], [taken]]);
+  });
+
+  test("is another one also when the server has ended because of it before anybody looked", async () => {
+    await using directory = await temporaryDirectory();
+    const stranger = createServer();
+    const chosen: number[] = [];
+    const hasty = hastyClock();
+    // Nobody looks at the first server before its end.
+    const sleep: Clock["sleep"] = async (ms, signal) => {
+      if (chosen.length === 1 && signal !== undefined) await once(signal, "abort");
+      await hasty.sleep(ms, signal);
+    };
+    await using server = supervise(
+      directory.path,
+      // It ends at once, but for the second time.
+      `test -e again || { touch again; until test -e taken; do sleep 0.01; done; exit 1; }; exec ${node}`,
+      { start_attempts: 1 },
+      {
+        choosePort: async (avoid) => {
+          chosen.push(await choosePort(avoid));
+          return chosen.at(-1) as number;
+        },
+        clock: { ...hasty, sleep },
+      },
+    );
+    await server.report("starting");
+    await new Promise<void>((resolve) => stranger.listen(chosen[0], "127.0.0.1", resolve));
+    await writeFile(join(directory.path, "taken"), "");
+    await server.report("healthy");
+    stranger.close();
+    assert.equal(chosen.length, 2);
   });
 
   test("that is always a stranger's is a failed start in the end", async () => {
