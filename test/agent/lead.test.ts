@@ -168,7 +168,7 @@ test("a model that lm_eval loads itself is loaded once per unit, after the serve
   const lead = await run.startLead();
   // Its server must not hold what the model of the next unit needs.
   await until(async () => (await readFile(loads, "utf8").catch(() => "")) !== "", {
-    timeoutMs: 60_000,
+    timeoutMs: 120_000,
   });
   assert.deepEqual(await lead.descendants("completions-server.ts"), []);
   const { exit } = await lead.end();

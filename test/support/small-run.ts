@@ -108,7 +108,7 @@ export interface LeadProcess {
   /** Lets go of its leash. */
   letGo(): void;
   signal(signal: NodeJS.Signals): void;
-  /** Of its end. @throws after `timeoutMs`, 60 s unless given, or when it ended without a word. */
+  /** Of its end. @throws after `timeoutMs`, 180 s unless given, or when it ended without a word. */
   end(timeoutMs?: number): Promise<LeadEnd>;
   /** What it has written to stderr up to now. */
   log(): string;
@@ -353,7 +353,7 @@ async function startLead(
     say: (line) => void group.stdin?.write(`${line}\n`),
     letGo: () => void group.stdin?.end(),
     signal: (signal) => void sendSignal(group.pid, signal),
-    end: async (timeoutMs = 60_000) => {
+    end: async (timeoutMs = 180_000) => {
       const timer = setTimeout(() => void group.signal("SIGKILL"), timeoutMs);
       const exit = await group.exited;
       clearTimeout(timer);
