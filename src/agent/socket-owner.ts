@@ -1,5 +1,5 @@
 import { readdir, readFile, readlink } from "node:fs/promises";
-import { processGroup } from "../base/proc.ts";
+import { environmentHolds, filterProcesses, processGroup } from "../base/proc.ts";
 
 /** Whose listening socket a port has. `unknown`: somebody's, and /proc does not tell. */
 export type PortOwner = "nobody" | "ours" | "stranger" | "unknown";
@@ -26,24 +26,10 @@ export async function findPortOwner(port: number, us: Membership): Promise<PortO
 
 /** Processes that belong to a server, whatever group they are in now. */
 export async function membersOf({ group, name, value }: Membership): Promise<number[]> {
-  const wanted = `\0${name}=${value}\0`;
-  const pids: number[] = [];
-  for (const entry of await readdir("/proc")) {
-    if (!/^\d+$/.test(entry)) continue;
-    const pid = Number(entry);
-    if ((await processGroup(pid)) === group || (await environmentHolds(pid, wanted))) {
-      pids.push(pid);
-    }
-  }
-  return pids;
-}
-
-async function environmentHolds(pid: number, wanted: string): Promise<boolean> {
-  try {
-    return `\0${await readFile(`/proc/${pid}/environ`, "latin1")}`.includes(wanted);
-  } catch {
-    return false;
-  }
+  return await filterProcesses(
+    async (pid) =>
+      (await processGroup(pid)) === group || (await environmentHolds(pid, name, value)),
+  );
 }
 
 /** Inodes of the sockets that listen on a port, on any address (proc_net(5): state 0A is LISTEN). */

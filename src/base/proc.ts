@@ -1,5 +1,6 @@
 import { readdir, readFile, readlink } from "node:fs/promises";
 import { errnoName } from "./errors.ts";
+import { mapConcurrently } from "./map-concurrently.ts";
 
 /** A process that can't be mistaken for a later one with the same pid: the start time is in clock ticks since boot. */
 export interface ProcessIdentity {
@@ -49,18 +50,24 @@ export async function isRunning({ pid, startTime }: ProcessIdentity): Promise<bo
 
 /** Pids of this user's processes whose environment holds `NAME=value`, in ascending order. */
 export async function processesWithEnvironment(name: string, value: string): Promise<number[]> {
-  const wanted = `\0${name}=${value}\0`;
-  const pids: number[] = [];
-  for (const entry of await readdir("/proc")) {
-    if (!/^\d+$/.test(entry)) continue;
-    try {
-      const environment = await readFile(`/proc/${entry}/environ`, "latin1");
-      if (`\0${environment}`.includes(wanted)) pids.push(Number(entry));
-    } catch {
-      // Another user's process, or one that has just ended: not ours to find.
-    }
+  return await filterProcesses((pid) => environmentHolds(pid, name, value));
+}
+
+/** Pids of processes that fit, in ascending order. Several are looked at together: one that hangs must not hold up all. */
+export async function filterProcesses(fits: (pid: number) => Promise<boolean>): Promise<number[]> {
+  const pids = (await readdir("/proc")).filter((entry) => /^\d+$/.test(entry)).map(Number);
+  const fitting = await mapConcurrently(pids, fits);
+  return pids.filter((_, at) => fitting[at] === true).sort((a, b) => a - b);
+}
+
+/** False also for another user's process, and for one that has just ended. */
+export async function environmentHolds(pid: number, name: string, value: string): Promise<boolean> {
+  try {
+    const environment = await readFile(`/proc/${pid}/environ`, "latin1");
+    return `\0${environment}`.includes(`\0${name}=${value}\0`);
+  } catch {
+    return false;
   }
-  return pids.sort((a, b) => a - b);
 }
 
 /** Sends a signal (0: none, only looks) to a pid, or to a whole group with a negative pid. @returns false when nothing is there. */
