@@ -105,10 +105,6 @@ async function oneLife(
   } catch (error) {
     if (signal.aborted) return { kind: "stopped" };
     if (!over.signal.aborted) throw error;
-    // A server that finds its port taken ends sooner than a busy machine finds out whose it is.
-    if (!healthy && (await findPortOwner(port, server.membership)) === "stranger") {
-      return { kind: "stranger", port };
-    }
     const reason = `the server ended (${messageOf(over.signal.reason)})`;
     if (healthy) return { kind: "ended", reason, log: server.log };
     // It may have ended because somebody else was there before it.
