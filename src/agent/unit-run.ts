@@ -1,6 +1,7 @@
 import { TaskGroup } from "../base/task-group.ts";
 import type { Queue, ReleaseReason } from "../queue/queue.ts";
 import { recordUnitFailure } from "../queue/stopped-units.ts";
+import { foldStrikes } from "../queue/strikes.ts";
 import type { BatchDeps } from "./batch-run.ts";
 import { Breaker } from "./breaker.ts";
 import { pardon } from "./leaf-failures.ts";
@@ -60,6 +61,7 @@ export async function runUnit(deps: UnitRunDeps): Promise<UnitOutcome> {
   await sweepLeftovers(unit.directory, { now: clock.now(), isGone: deps.isGone });
   for (const shard of unit.shards) await deps.queue.fold(shard);
   const counts = await countLeaves(unit);
+  if (counts.open === 0) await foldStrikes(unit.layout, unit.planned.id);
   const duration_s = (clock.monotonic() - startedAt) / 1000;
   await events.publish("unit.ended", subject, { ...counts, duration_s });
   return { kind: "ended", open: counts.open };

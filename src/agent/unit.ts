@@ -1,4 +1,4 @@
-import { readStrikes, strikeKey } from "../queue/strikes.ts";
+import { StrikeView, strikeKey } from "../queue/strikes.ts";
 import type { UnitCoverage } from "../run/coverage.ts";
 import { type LeafFileIndex, readUnitCoverage } from "../run/coverage.ts";
 import type { Fingerprint, LeafId, ShardId } from "../run/ids.ts";
@@ -18,6 +18,7 @@ export interface WorkUnit {
   /** Of its leaf files. */
   readonly directory: string;
   readonly leafFiles: LeafFileIndex;
+  readonly strikes: StrikeView;
 }
 
 export function workUnit(
@@ -38,6 +39,7 @@ export function workUnit(
     shards: planned.generations.map((generation) => shardId(planned.id, generation)),
     directory: leafDirectory(plan.output_path, entry),
     leafFiles,
+    strikes: new StrikeView(layout, planned.id),
   };
 }
 
@@ -57,10 +59,10 @@ export interface UnitState {
   readonly dead: ReadonlySet<LeafId>;
 }
 
-/** One readdir of leaf files, one of strikes. */
+/** One readdir of leaf files, and one of strikes if there are new ones. */
 export async function readUnitState(unit: WorkUnit): Promise<UnitState> {
   const coverage = await readUnitCoverage(unit.directory, unit.leafFiles);
-  const strikes = await readStrikes(unit.layout, unit.planned.id);
+  const strikes = await unit.strikes.read();
   const dead = new Set<LeafId>();
   for (const [leaf, fingerprint] of fingerprintsOf(unit)) {
     const isDead = strikes.get(strikeKey(leaf, fingerprint))?.isDead === true;

@@ -1,5 +1,6 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { z } from "zod";
 import { isMissing } from "../base/errors.ts";
 import { ensureDirectory, writeFileExclusive } from "../base/files.ts";
 import { accessing } from "./queue-error.ts";
@@ -11,7 +12,26 @@ export interface Numbered {
   readonly text: string;
 }
 
+/** Many records in one file, `folded.{k}.json`; the highest k holds all that the lower ones held. */
+const Folded = z.strictObject({
+  schema_version: z.literal(1),
+  records: z.array(z.strictObject({ series: z.string(), n: z.int().positive(), text: z.string() })),
+});
+
+/** What lies in a directory of records. No series is called `folded`. */
+interface Listing {
+  /** Ascending. */
+  readonly folds: readonly number[];
+  readonly single: readonly {
+    readonly series: string;
+    readonly n: number;
+    readonly name: string;
+  }[];
+}
+
 const pattern = /^([^.].*)\.([1-9]\d*)(\.json)?$/;
+/** Looks at a directory whose records somebody is folding. */
+const attempts = 20;
 
 /**
  * Appends a record to a series: the order of numbers is that of the file system, whatever the writers' clocks say.
@@ -25,11 +45,8 @@ export async function appendRecord(
 ): Promise<number> {
   return await accessing("write a record", directory, async () => {
     await ensureDirectory(directory);
-    const numbers = (await readdir(directory)).flatMap((name) => {
-      const match = pattern.exec(name);
-      return match?.[1] === series ? [Number(match[2])] : [];
-    });
-    for (let n = Math.max(0, ...numbers) + 1; ; n++) {
+    const { records } = await look(directory, (name) => name === series);
+    for (let n = Math.max(0, ...records.map((record) => record.n)) + 1; ; n++) {
       if (await writeFileExclusive(join(directory, `${series}.${n}${suffix}`), text)) return n;
     }
   });
@@ -41,19 +58,87 @@ export async function readRecords(
   wanted: (series: string) => boolean = () => true,
 ): Promise<Numbered[]> {
   return await accessing("read records", directory, async () => {
-    const names = await readdir(directory).catch((error: unknown) => {
-      if (isMissing(error)) return [];
-      throw error;
-    });
-    const found: Numbered[] = [];
-    for (const name of names) {
-      const match = pattern.exec(name);
-      if (match === null || !wanted(match[1] as string)) continue;
-      const text = await readFile(join(directory, name), "utf8");
-      found.push({ series: match[1] as string, n: Number(match[2]), text });
-    }
-    return found.sort((a, b) => compare(a.series, b.series) || a.n - b.n);
+    const { records } = await look(directory, wanted);
+    return records.sort((a, b) => compare(a.series, b.series) || a.n - b.n);
   });
+}
+
+/**
+ * Puts all records into one file: directories of thousands are a burden. Of several that do so at once one succeeds;
+ * records that are appended meanwhile stay as they are.
+ */
+export async function foldRecords(directory: string): Promise<void> {
+  await accessing("fold records", directory, async () => {
+    for (;;) {
+      const { listing, records } = await look(directory, () => true);
+      const { folds, single } = listing;
+      if (single.length === 0 && folds.length < 2) return;
+      const path = foldPath(directory, (folds.at(-1) ?? 0) + 1);
+      const text = `${JSON.stringify({ schema_version: 1, records })}\n`;
+      // Whoever was first has seen what we have, and perhaps removed it already.
+      if (!(await writeFileExclusive(path, text))) continue;
+      for (const { name } of single) await rm(join(directory, name), { force: true });
+      for (const k of folds) await rm(foldPath(directory, k), { force: true });
+      return;
+    }
+  });
+}
+
+/** One listing, and the records that it shows. What vanishes while it is read has been folded: then it looks again. */
+async function look(
+  directory: string,
+  wanted: (series: string) => boolean,
+): Promise<{ listing: Listing; records: Numbered[] }> {
+  for (let attempt = 1; ; attempt++) {
+    const listing = await list(directory);
+    try {
+      return { listing, records: await read(directory, listing, wanted) };
+    } catch (error) {
+      if (!isMissing(error) || attempt === attempts) throw error;
+    }
+  }
+}
+
+async function list(directory: string): Promise<Listing> {
+  const names = await readdir(directory).catch((error: unknown) => {
+    if (isMissing(error)) return [];
+    throw error;
+  });
+  const folds: number[] = [];
+  const single: { series: string; n: number; name: string }[] = [];
+  for (const name of names) {
+    const match = pattern.exec(name);
+    if (match === null) continue;
+    const [series, n] = [match[1] as string, Number(match[2])];
+    if (series === "folded") folds.push(n);
+    else single.push({ series, n, name });
+  }
+  return { folds: folds.sort((a, b) => a - b), single };
+}
+
+async function read(
+  directory: string,
+  { folds, single }: Listing,
+  wanted: (series: string) => boolean,
+): Promise<Numbered[]> {
+  const last = folds.at(-1);
+  const folded = last === undefined ? [] : await readFolded(foldPath(directory, last));
+  const found = folded.filter(({ series }) => wanted(series));
+  // Whoever folded may have been killed before it removed them.
+  const known = new Set(found.map(({ series, n }) => `${series}.${n}`));
+  for (const { series, n, name } of single) {
+    if (!wanted(series) || known.has(`${series}.${n}`)) continue;
+    found.push({ series, n, text: await readFile(join(directory, name), "utf8") });
+  }
+  return found;
+}
+
+async function readFolded(path: string): Promise<Numbered[]> {
+  return Folded.parse(JSON.parse(await readFile(path, "utf8"))).records;
+}
+
+function foldPath(directory: string, k: number): string {
+  return join(directory, `folded.${k}.json`);
 }
 
 function compare(a: string, b: string): number {

@@ -1,8 +1,11 @@
+import { stat } from "node:fs/promises";
 import { z } from "zod";
+import { isMissing } from "../base/errors.ts";
 import { FailureClass } from "../lmeval/protocol.ts";
 import { type Fingerprint, type LeafId, shortFingerprint, type UnitId } from "../run/ids.ts";
 import type { RunLayout } from "../run/layout.ts";
-import { appendRecord, readRecords } from "./numbered-records.ts";
+import { appendRecord, foldRecords, readRecords } from "./numbered-records.ts";
+import { accessing } from "./queue-error.ts";
 
 /** Who was evaluating: an attempt is one lease of a batch, known by these three. */
 const attempt = {
@@ -97,6 +100,53 @@ export async function recordStrike(
 ): Promise<number> {
   const whole = StrikeRecord.parse({ schema_version: 1, ...record });
   return await appendRecord(layout.strikes(unit), leaf, `${JSON.stringify(whole, undefined, 1)}\n`);
+}
+
+/** Puts the records of a unit, whose leaves are all settled, into one file. They count as before. */
+export async function foldStrikes(layout: RunLayout, unit: UnitId): Promise<void> {
+  await foldRecords(layout.strikes(unit));
+}
+
+/**
+ * As `readStrikes`, for whoever asks again and again: one stat as long as nothing was added. It may be late by what a
+ * network file system remembers of the directory, which costs a leaf a try that it should not have had.
+ */
+export class StrikeView {
+  readonly #layout: RunLayout;
+  readonly #unit: UnitId;
+  /** `isSure`: read twice under one mark. What is added in one tick of the file system's clock leaves the same mark. */
+  #seen: {
+    readonly mark: string | undefined;
+    readonly strikes: ReadonlyMap<StrikeKey, LeafStrikes>;
+    readonly isSure: boolean;
+  } = { mark: undefined, strikes: new Map(), isSure: true };
+
+  constructor(layout: RunLayout, unit: UnitId) {
+    this.#layout = layout;
+    this.#unit = unit;
+  }
+
+  async read(): Promise<ReadonlyMap<StrikeKey, LeafStrikes>> {
+    const mark = await this.#mark();
+    const isKnown = mark === this.#seen.mark;
+    if (!isKnown || !this.#seen.isSure) {
+      const strikes = await readStrikes(this.#layout, this.#unit);
+      this.#seen = { mark, strikes, isSure: isKnown };
+    }
+    return this.#seen.strikes;
+  }
+
+  /** Changes with each record; undefined while there is none. */
+  async #mark(): Promise<string | undefined> {
+    const directory = this.#layout.strikes(this.#unit);
+    return await accessing("read records", directory, async () => {
+      const found = await stat(directory, { bigint: true }).catch((error: unknown) => {
+        if (isMissing(error)) return undefined;
+        throw error;
+      });
+      return found === undefined ? undefined : `${found.ino} ${found.mtimeNs}`;
+    });
+  }
 }
 
 /** What every leaf of the unit has against it; leaves without records are left out. One readdir, and one read per record. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import type { BatchRequest } from "../../src/agent/batch-run.ts";
@@ -9,6 +9,7 @@ import { systemClock } from "../../src/base/clock.ts";
 import { checkEvent } from "../../src/events/encode.ts";
 import type { EventSubject, EventType } from "../../src/events/event.ts";
 import { openFsQueue } from "../../src/queue/fs-queue.ts";
+import { readRecords } from "../../src/queue/numbered-records.ts";
 import { readStoppedUnits, voidUnitFailures } from "../../src/queue/stopped-units.ts";
 import { type LeafStrikes, readStrikes, StrikeRecord, strikeKey } from "../../src/queue/strikes.ts";
 import { indexLeafFiles } from "../../src/run/coverage.ts";
@@ -112,11 +113,8 @@ async function scene(
     strikes: async (n) =>
       (await readStrikes(layout, planned.id)).get(strikeKey(leafAt(n), fingerprintAt(n))),
     records: async () => {
-      const names = await readdir(layout.strikes(planned.id)).catch(() => []);
-      const texts = names
-        .sort()
-        .map((name) => readFile(join(layout.strikes(planned.id), name), "utf8"));
-      return (await Promise.all(texts)).map((text) => {
+      const records = await readRecords(layout.strikes(planned.id));
+      return records.map(({ text }) => {
         const record = StrikeRecord.parse(JSON.parse(text));
         if (record.kind === "strike") return `strike ${record.class}`;
         return record.kind === "excused" ? `excused ${record.reason}` : "void";
