@@ -137,7 +137,7 @@ describe("a lead whose harness does not get up", () => {
       [
         { ...plan, harness: { ...plan.harness, argv: ["/no/such/python"] } },
         {},
-        /Cannot keep the harness running: .*"\/no\/such\/python"/,
+        /Cannot start "\/no\/such\/python", the run's Python/,
       ],
     ];
     for (const [changed, env, message] of failing) {
