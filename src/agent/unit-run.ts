@@ -50,6 +50,8 @@ export async function runUnit(deps: UnitRunDeps): Promise<UnitOutcome> {
     generation: unit.planned.generations.at(-1) ?? 0,
   });
   const stop = await runSlots(deps);
+  // Also when it is not done: nobody will know this owner as gone once it has said good-bye.
+  await sweepLeftovers(unit.directory, { now: clock.now(), isGone: deps.isGone });
   if (stop !== undefined) {
     const body = { reason: stop.reason, class: stop.class };
     const record = { ...body, owner: deps.owner, at: new Date(clock.now()).toISOString() };
@@ -58,7 +60,6 @@ export async function runUnit(deps: UnitRunDeps): Promise<UnitOutcome> {
     return { kind: "stopped", stop };
   }
   if (deps.draining.aborted) return { kind: "interrupted" };
-  await sweepLeftovers(unit.directory, { now: clock.now(), isGone: deps.isGone });
   for (const shard of unit.shards) await deps.queue.fold(shard);
   const counts = await countLeaves(unit);
   if (counts.open === 0) await foldStrikes(unit.layout, unit.planned.id);
