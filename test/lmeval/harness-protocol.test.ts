@@ -12,6 +12,7 @@ import {
   offlineEnvironment,
   ofType,
   planLeaves,
+  plugins,
   runSettings,
   startTestHarness,
 } from "../support/evaluations.ts";
@@ -40,6 +41,14 @@ describeOnBench("the harness, its children and what they say", {}, (bench, versi
     assert.match(versions.python, /^3\.\d+\.\d+$/);
     assert.match(`${versions.datasets} ${versions.transformers}`, /^\d+\.\d+\.\d+ \d+\.\d+\.\d+$/);
     assert.equal(versions.torch, null);
+  });
+
+  test("planning loads no data: datasets would keep for good what a task draws meanwhile", async () => {
+    // Nothing has been evaluated here so far.
+    await bench.plan(["ev_mc", "ev_random_map", "ev_python"]);
+    assert.ok(!existsSync(join(bench.home, "huggingface/datasets")));
+    await bench.run(["ev_mc"]);
+    assert.ok(existsSync(join(bench.home, "huggingface/datasets")));
   });
 
   test("a silent child that holds out is killed with what it started, and pings are answered meanwhile", async () => {
@@ -170,7 +179,7 @@ describe("a harness that ends takes its children with it", () => {
       if (python === undefined) return;
       await using home = await temporaryDirectory();
       // Whatever is printed on the way to hello does no harm.
-      const env = { PYTHONPATH: join(root, "test/fixtures/plugins/noisy") };
+      const env = { PYTHONPATH: join(plugins, "noisy") };
       await using harness = await startTestHarness(python, home.path, env);
       assert.match(harness.stderrTail(), /noise before the start\n.*noise while lm_eval/s);
       const { settings, isWaiting } = await waitingBatch(harness, home.path);

@@ -11,6 +11,7 @@ import {
   completionsEvaluation,
   type LeafResult,
   ofType,
+  plugins,
   readResult,
   runBatch,
   startTestHarness,
@@ -21,10 +22,7 @@ import {
   endsOf,
   openStation,
 } from "../support/harness-bench.ts";
-import { root } from "../support/require.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
-
-const plugins = join(root, "test/fixtures/plugins");
 
 /** The leaf that a batch has finished; `n` for one of several. */
 function doneOf({ messages }: Pick<BatchAnswer, "messages">, n = 0) {

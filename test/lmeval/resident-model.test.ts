@@ -9,16 +9,13 @@ import {
   evalTasks,
   offlineEnvironment,
   ofType,
+  plugins,
   type RunSettings,
   runPlainLmEval,
 } from "../support/evaluations.ts";
 import { describeOnBench, endsOf, openStation } from "../support/harness-bench.ts";
-import { root } from "../support/require.ts";
 
-const plugin = {
-  EVAL_HIVE_PLUGINS: "counting_lm",
-  PYTHONPATH: join(root, "test/fixtures/plugins"),
-};
+const plugin = { EVAL_HIVE_PLUGINS: "counting_lm", PYTHONPATH: plugins };
 
 /** Every kind of leaf, and those that would notice what another one has left behind. */
 const leafNames = [
@@ -36,6 +33,8 @@ const leafNames = [
   "ev_settings_again",
   "ev_python",
   "ev_python_twin",
+  "ev_installed",
+  "ev_installed_twin",
 ];
 
 describeOnBench("a model without a server", {}, (bench) => {

@@ -9,6 +9,8 @@ import type { Evaluation, RunLeaf, RunRequest } from "../../src/lmeval/protocol.
 import { root } from "./require.ts";
 
 export const evalTasks = join(root, "test/fixtures/eval-tasks");
+/** Python modules as a user would install them; for PYTHONPATH. */
+export const plugins = join(root, "test/fixtures/plugins");
 
 /** A completions server without a model (completions-server.ts), at a port of its own choice. */
 export async function startCompletionsServer(

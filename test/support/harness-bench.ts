@@ -38,6 +38,8 @@ export interface HarnessBench {
   readonly harness: Harness;
   readonly port: number;
   readonly tokenizer: string;
+  /** The harness's own HOME. */
+  readonly home: string;
   /** A directory that nobody else uses. */
   directory(): Promise<string>;
   /** Leaves of test/fixtures/eval-tasks by id. */
@@ -96,6 +98,7 @@ async function setUp(
     harness,
     port: server.port,
     tokenizer,
+    home: join(home.path, "home"),
     directory: async () => {
       const directory = join(home.path, `${++directories}`);
       await mkdir(directory);
