@@ -56,7 +56,8 @@ describe("cutBatches", () => {
       python: fc.option(fc.integer({ min: 0, max: 5 }), { nil: undefined, freq: 4 }),
     });
     fc.assert(
-      fc.property(fc.array(leaf, { maxLength: 1200 }), (specs) => {
+      // By default fast-check makes ten: few enough for a batch each.
+      fc.property(fc.array(leaf, { maxLength: 1200, size: "max" }), (specs) => {
         const open = specs.map(({ name, python }, i) =>
           openLeaf(`t${name}~${i}`, {
             name: `t${name}`,
@@ -75,7 +76,8 @@ describe("cutBatches", () => {
           assert.equal(new Set(classes).size, classes.length);
         }
       }),
-      { numRuns: 50 },
+      // What fails is not made smaller: that would take minutes.
+      { numRuns: 50, endOnFailure: true },
     );
   });
 });
