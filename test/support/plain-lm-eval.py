@@ -6,6 +6,7 @@ the files are lm_eval's own; only its index is kept small: built-in tasks are no
 
 import functools
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -21,6 +22,13 @@ import pytablewriter  # noqa: E402, F401
 import scipy.io  # noqa: E402, F401
 from lm_eval.__main__ import cli_evaluate  # noqa: E402
 from transformers import AutoTokenizer  # noqa: E402, F401
+
+if importlib.util.find_spec("torch") is not None:
+    import lm_eval.models.huggingface  # noqa: F401
+    import torch.utils.collect_env
+
+    # It asks half a dozen programs about the machine, which nobody compares.
+    torch.utils.collect_env.get_pretty_env_info = lambda: "this machine"
 
 for plugin in filter(None, os.environ.get("EVAL_HIVE_PLUGINS", "").split(",")):
     importlib.import_module(plugin)
