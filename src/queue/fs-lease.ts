@@ -4,7 +4,7 @@ import { isMissing } from "../base/errors.ts";
 import type { ShardId } from "../run/ids.ts";
 import { type Entry, entryName } from "./entry.ts";
 import type { Batch, Lease } from "./queue.ts";
-import { accessing } from "./queue-error.ts";
+import { accessingPatiently } from "./queue-error.ts";
 
 /** A lease whose batch is the entry named `owned`. */
 export class FsLease implements Lease {
@@ -40,7 +40,7 @@ export class FsLease implements Lease {
     if (this.#ended !== undefined && this.#ended.as !== kind) return false;
     if (this.#ended === undefined) {
       const next = entryName({ batch: this.batch.id, state: { kind, attempt } });
-      const held = accessing("end a lease", this.#entries, () =>
+      const held = accessingPatiently("end a lease", this.#entries, () =>
         move(this.#entries, entryName(this.#owned), next, kind === "done" ? "me" : "anyone"),
       );
       this.#ended = { as: kind, held };

@@ -11,7 +11,7 @@ import { createExclusive, listIfThere, sweepLeftovers } from "./exclusive.ts";
 import { FsLease, move } from "./fs-lease.ts";
 import { openShard } from "./open-shard.ts";
 import type { Batch, BatchState, Lease, Queue, ShardCensus } from "./queue.ts";
-import { accessing, QueueMissingError, ShardNameError } from "./queue-error.ts";
+import { accessing, accessingPatiently, QueueMissingError, ShardNameError } from "./queue-error.ts";
 import {
   readSpec,
   renderSpec,
@@ -107,7 +107,7 @@ export class FsQueue implements Queue {
     const view = await this.#view(shard);
     const { entries } = this.#layout.shard(this.epoch, shard);
     const claimed = view.claiming.then(() =>
-      accessing("claim a batch", entries, () => this.#claimNext(view, owner)),
+      accessingPatiently("claim a batch", entries, () => this.#claimNext(view, owner)),
     );
     view.claiming = claimed.catch(() => {});
     return await claimed;
@@ -134,7 +134,7 @@ export class FsQueue implements Queue {
     for (const [batch, state] of states) {
       if (state.kind !== "owned" || state.owner !== owner) continue;
       const ready: Entry = { batch, state: { kind: "ready", attempt: state.attempt + 1 } };
-      const moved = await accessing("reclaim a batch", entries, () =>
+      const moved = await accessingPatiently("reclaim a batch", entries, () =>
         move(entries, entryName({ batch, state }), entryName(ready), "anyone"),
       );
       if (moved) reclaimed.push(batch);
@@ -148,7 +148,7 @@ export class FsQueue implements Queue {
     const { phase, states } = await this.#survey(spec);
     if (phase === "unopened") return false;
     for (const { kind } of states.values()) if (kind !== "done") return false;
-    return await accessing("fold a shard", entries, async () => {
+    return await accessingPatiently("fold a shard", entries, async () => {
       const created =
         phase === "open" && (await createExclusive(folded, renderSummary(shard, states)));
       // From here on the summary alone counts; what a killed one has left is removed by whoever folds again.
@@ -168,7 +168,7 @@ export class FsQueue implements Queue {
     const known = this.#views.get(shard);
     if (known !== undefined) return known;
     const { spec: path } = this.#layout.shard(this.epoch, shard);
-    const spec = await accessing("read a shard", path, () =>
+    const spec = await accessingPatiently("read a shard", path, () =>
       readSpec(this.#layout, this.epoch, shard),
     );
     const view = { spec, candidates: [], taken: new Set<string>(), claiming: Promise.resolve() };
@@ -190,7 +190,7 @@ export class FsQueue implements Queue {
 
   async #survey(spec: Spec): Promise<Survey> {
     const { entries } = this.#layout.shard(this.epoch, spec.shard);
-    return await accessing("read a shard", entries, () =>
+    return await accessingPatiently("read a shard", entries, () =>
       surveyShard(this.#layout, this.epoch, spec, this.#clock),
     );
   }

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { isMissing } from "../base/errors.ts";
 import { ensureDirectory, writeFileExclusive } from "../base/files.ts";
-import { accessing } from "./queue-error.ts";
+import { accessingPatiently } from "./queue-error.ts";
 
 /** A record that was created exclusively under `{series}.{n}`, n counting up from 1. Records are immutable. */
 export interface Numbered {
@@ -43,7 +43,7 @@ export async function appendRecord(
   text: string,
   suffix: "" | ".json" = "",
 ): Promise<number> {
-  return await accessing("write a record", directory, async () => {
+  return await accessingPatiently("write a record", directory, async () => {
     await ensureDirectory(directory);
     const { records } = await look(directory, (name) => name === series);
     for (let n = Math.max(0, ...records.map((record) => record.n)) + 1; ; n++) {
@@ -57,7 +57,7 @@ export async function readRecords(
   directory: string,
   wanted: (series: string) => boolean = () => true,
 ): Promise<Numbered[]> {
-  return await accessing("read records", directory, async () => {
+  return await accessingPatiently("read records", directory, async () => {
     const { records } = await look(directory, wanted);
     return records.sort((a, b) => compare(a.series, b.series) || a.n - b.n);
   });
@@ -68,7 +68,7 @@ export async function readRecords(
  * records that are appended meanwhile stay as they are.
  */
 export async function foldRecords(directory: string): Promise<void> {
-  await accessing("fold records", directory, async () => {
+  await accessingPatiently("fold records", directory, async () => {
     for (;;) {
       const { listing, records } = await look(directory, () => true);
       const { folds, single } = listing;

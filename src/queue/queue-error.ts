@@ -1,3 +1,4 @@
+import { systemClock } from "../base/clock.ts";
 import { EnvironmentError, errnoAdvice, errnoName, messageOf, UsageError } from "../base/errors.ts";
 import type { BatchId, ShardId } from "../run/ids.ts";
 
@@ -45,6 +46,32 @@ export class ShardNameError extends UsageError {
       { hint: "Give the model a shorter name, or the checkpoint a shorter directory name." },
     );
   }
+}
+
+/** What a file server says that fails over or has dropped a client: soon it may know better. */
+const passing = ["EIO", "ESTALE", "EREMOTEIO", "ETIMEDOUT"];
+const pausesMs = [300, 2_000, 8_000];
+
+/**
+ * As `accessing`, for calls that may be repeated, of those who have an evaluation to lose: it tries again, for some 10 s, what
+ * may go well the next time.
+ */
+export async function accessingPatiently<T>(
+  action: string,
+  path: string,
+  call: () => Promise<T>,
+): Promise<T> {
+  return await accessing(action, path, async () => {
+    for (const pauseMs of pausesMs) {
+      try {
+        return await call();
+      } catch (error) {
+        if (!passing.includes(errnoName(error) ?? "")) throw error;
+        await systemClock.sleep(pauseMs);
+      }
+    }
+    return await call();
+  });
 }
 
 /** Runs `call`; what the operating system refuses becomes an error that names action and place. */

@@ -5,7 +5,7 @@ import { FailureClass } from "../lmeval/protocol.ts";
 import { type Fingerprint, type LeafId, shortFingerprint, type UnitId } from "../run/ids.ts";
 import type { RunLayout } from "../run/layout.ts";
 import { appendRecord, foldRecords, readRecords } from "./numbered-records.ts";
-import { accessing } from "./queue-error.ts";
+import { accessingPatiently } from "./queue-error.ts";
 
 /** Who was evaluating: an attempt is one lease of a batch, known by these three. */
 const attempt = {
@@ -66,7 +66,9 @@ export interface LeafStrikes {
 /** Pure: the records of one leaf, ascending. */
 export function countStrikes(records: readonly StrikeRecord[]): LeafStrikes {
   const counted = records.slice(records.findLastIndex(({ kind }) => kind === "void") + 1);
-  const strikes = counted.filter((record) => record.kind === "strike");
+  // A record may be there twice, where the file system reported one as failed that it had made.
+  const failures = counted.filter((record) => record.kind === "strike");
+  const strikes = [...new Map(failures.map((record) => [attemptKey(record), record])).values()];
   // Several may have reported the end of the same attempt; one that failed has its strike.
   const failed = new Set(strikes.map(attemptKey));
   const excused = new Set(
@@ -139,7 +141,7 @@ export class StrikeView {
   /** Changes with each record; undefined while there is none. */
   async #mark(): Promise<string | undefined> {
     const directory = this.#layout.strikes(this.#unit);
-    return await accessing("read records", directory, async () => {
+    return await accessingPatiently("read records", directory, async () => {
       const found = await stat(directory, { bigint: true }).catch((error: unknown) => {
         if (isMissing(error)) return undefined;
         throw error;

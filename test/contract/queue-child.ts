@@ -10,8 +10,8 @@ import type { QueueBackend, QueuePlace } from "./queue-backend.ts";
 export interface Claimed {
   /** `{shard} {batch} {attempt}`, in the order of the claims. */
   readonly claims: string[];
-  /** Renames tried per claim and the like: backend-specific. */
-  readonly counters?: unknown;
+  /** Renames tried and the like: backend-specific. */
+  readonly counters?: Readonly<Record<string, number>>;
 }
 
 export interface DrainInput {
@@ -31,7 +31,8 @@ export async function drain(queue: Queue, { owner, shards }: DrainInput): Promis
       if (!(await lease.finish())) throw new Error(`Lost ${shard} ${lease.batch.id}`);
     }
   }
-  return { claims, ...("counters" in queue ? { counters: queue.counters } : {}) };
+  const { counters } = queue as { counters?: Claimed["counters"] };
+  return { claims, ...(counters !== undefined && { counters }) };
 }
 
 export const lifeShards = ["unit--main.g1", "unit--main.g2"] as ShardId[];

@@ -59,6 +59,22 @@ test("ends with a clear error, and loses nothing, whichever call the file system
   assert.ok(refused >= 5);
 });
 
+test("goes on when the file system was away for a moment only", async () => {
+  await using place = await fsBackend.place();
+  await using queue = await place.open();
+  await queue.publish(shard, batchesOf(["b1", "b2", "b3"]));
+  const input = { owner: alice, shards: [shard] };
+  // Somewhere between the opening of the shard and its end.
+  const faults = { EH_FAIL_AT: "14", EH_FAIL_CODE: "ESTALE" };
+  const ended = await runChild(fsBackend, place, "drain", input, faults);
+  assert.equal(ended.code, 0, ended.stderr);
+  assert.doesNotMatch(ended.stderr, /none refused/);
+  assert.deepEqual(
+    [...(await queue.census(shard)).batches.values()],
+    Array(3).fill({ kind: "done", attempt: 1 }),
+  );
+});
+
 /** @returns false when the child made fewer calls. */
 async function failAndRecover(at: number, codes: readonly string[]): Promise<boolean> {
   await using place = await fsBackend.place();

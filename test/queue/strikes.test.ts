@@ -71,6 +71,10 @@ test("five attempts that end without a strike are one, however often they were r
   );
 });
 
+test("a strike that was recorded twice counts once", () => {
+  assert.equal(countStrikes([strike(1), strike(1), strike(2)]).strikes, 2);
+});
+
 test("a requeue voids what came before it, by number", () => {
   const dead = [strike(1), strike(2), strike(3)];
   assert.deepEqual(countStrikes([...dead, voided]), { strikes: 0, isDead: false, last: undefined });
