@@ -159,6 +159,14 @@ describeOnBench("why a leaf failed", { older: "always" }, (bench) => {
     assert.match(await answer.log(), /^==== ev_crash$.*^ZeroDivisionError/ms);
   });
 
+  test("with consent, code that the model writes is run", async () => {
+    const lm_eval_args = { confirm_run_unsafe_code: true };
+    const answer = await bench.run(["ev_unsafe"], {
+      evaluation: completionsEvaluation({ lm_eval_args }),
+    });
+    assert.deepEqual(endsOf(answer), [["ev_unsafe", "leaf_done"]]);
+  });
+
   test("a task that has changed since it was planned is not evaluated: task-changed", async () => {
     const suite = await bench.directory();
     await cp(join(evalTasks, "_mc_base"), join(suite, "_mc_base"));

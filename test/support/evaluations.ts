@@ -61,7 +61,7 @@ export async function startTestHarness(
     harnessDirectory: join(root, "harness"),
     env: { ...offlineEnvironment(home), ...env },
     cwd: evalTasks,
-    startTimeoutMs: 120_000,
+    startTimeoutMs: 300_000,
   });
 }
 

@@ -153,7 +153,7 @@ export function openStation(directory: string) {
     /** What a task says, as soon as it does. */
     said: async <T>(name: string): Promise<T> => {
       const path = join(directory, name);
-      await until(() => existsSync(path), { what: `a task says "${name}"` });
+      await until(() => existsSync(path), { timeoutMs: 300_000, what: `a task says "${name}"` });
       return JSON.parse(await readFile(path, "utf8")) as T;
     },
     letGo: () => writeFile(join(directory, "go"), ""),
