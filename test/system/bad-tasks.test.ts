@@ -154,7 +154,9 @@ test(`a missing extra in ${many} leaves stops the unit after a few, is told once
   );
   const begun = (await place.events("batch.leased")).length;
   assert.ok(begun <= 6, `${begun} batches were begun`);
-  assert.ok((await place.events("leaf.failed")).length <= 8);
+  // A child may have gone through the rest of its batch of eight before it hears that the unit has stopped.
+  const failed = (await place.events("leaf.failed")).length;
+  assert.ok(failed <= 8 * begun, `${failed} leaves failed`);
   await assertNothingCounts(place);
 
   await mkdir(extras);
