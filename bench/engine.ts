@@ -129,6 +129,7 @@ async function startServer(delayMs: number) {
   const script = join(import.meta.dirname, "support/instant-server.ts");
   const child = await startGroup(process.execPath, [script, "--delay-ms", `${delayMs}`], {
     env: { PATH: process.env["PATH"] },
+    stdin: "pipe",
     stdout: "pipe",
   });
   assert(child.stdout !== undefined);

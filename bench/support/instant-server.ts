@@ -4,7 +4,8 @@
  *
  *     node bench/support/instant-server.ts [--delay-ms 50]
  *
- * Prints one line of JSON, `{"port": …}`. GET answers `{"first_request_at_ms": …}`, and forgets it.
+ * Prints one line of JSON, `{"port": …}`. GET answers `{"first_request_at_ms": …}`, and forgets it. Ends with its
+ * stdin, so that no bench that is stopped leaves it behind.
  */
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { parseArgs } from "node:util";
@@ -90,3 +91,4 @@ server.listen(0, "127.0.0.1", () => {
   process.stdout.write(`${JSON.stringify({ port: (server.address() as AddressInfo).port })}\n`);
 });
 process.once("SIGTERM", () => process.exit(0));
+process.stdin.resume().once("end", () => process.exit(0));
