@@ -4,6 +4,7 @@ import {
   type BalancerOrder,
   BalancerReport,
   type Counts,
+  sumCounts,
 } from "../balancer/control.ts";
 import type { Clock } from "../base/clock.ts";
 import { type Child, type ChildOptions, keepChild } from "./child.ts";
@@ -71,8 +72,7 @@ export async function openBalancer(
         answeredNow = report.answered;
         for (const go of counting) go();
       } else if (report.type === "settled") {
-        const { type: _, account, ...counts } = report;
-        settling.get(account)?.(counts);
+        settling.get(report.account)?.(sumCounts(Object.values(report.parts)));
       }
     },
     onEnd: (pid, how) => {

@@ -1,4 +1,4 @@
-import type { Counts } from "../balancer/control.ts";
+import { type Counts, sumCounts } from "../balancer/control.ts";
 import type { Clock } from "../base/clock.ts";
 import type { EventSink, EventSubject } from "../events/event.ts";
 import type { HarnessMessage } from "../lmeval/protocol.ts";
@@ -96,13 +96,13 @@ export class BatchRun {
 
   /** Requests and tokens of all that was evaluated; undefined when a balancer took its counts with it. */
   async settle(): Promise<Counts | undefined> {
-    const sum = { answered: 0, refused: 0, prompt_tokens: 0, completion_tokens: 0 };
+    const all: Counts[] = [];
     for (const account of this.#accounts) {
       const counts = await this.#deps.settle(account);
       if (counts === undefined) return undefined;
-      for (const key of Object.keys(sum) as (keyof Counts)[]) sum[key] += counts[key];
+      all.push(counts);
     }
-    return sum;
+    return sumCounts(all);
   }
 
   /** One run request with all open leaves: ends with fewer of them, or because we want to stop. */

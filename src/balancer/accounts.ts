@@ -1,55 +1,37 @@
-import type { Counts } from "./control.ts";
+import { Tally } from "./tally.ts";
 
-const zero: Counts = { answered: 0, refused: 0, prompt_tokens: 0, completion_tokens: 0 };
-
-/** Counts of requests and tokens per account, and of all together. */
+/** Tallies of requests by account and part of it, as the prefixes of their paths name them. */
 export class Accounts {
-  readonly #byAccount = new Map<string, Counts>();
-  #totals = zero;
+  readonly #open = new Map<string, Map<string, Tally>>();
+  /** Of all requests, of settled accounts too. */
+  readonly totals = new Tally();
 
-  get totals(): Counts {
-    return this.#totals;
+  /** Where the requests of this part are counted. */
+  tally(account: string, part: string): Tally {
+    let parts = this.#open.get(account);
+    if (parts === undefined) {
+      parts = new Map();
+      this.#open.set(account, parts);
+    }
+    let tally = parts.get(part);
+    if (tally === undefined) {
+      tally = new Tally(this.totals);
+      parts.set(part, tally);
+    }
+    return tally;
   }
 
-  add(account: string, status: number, body: Buffer): void {
-    const ok = status >= 200 && status < 300;
-    const usage = ok ? readUsage(body) : undefined;
-    const one: Counts = {
-      answered: ok ? 1 : 0,
-      refused: ok ? 0 : 1,
-      prompt_tokens: usage?.prompt_tokens ?? 0,
-      completion_tokens: usage?.completion_tokens ?? 0,
-    };
-    this.#totals = sum(this.#totals, one);
-    this.#byAccount.set(account, sum(this.#byAccount.get(account) ?? zero, one));
+  /** The parts of an account, which is forgotten: what comes later opens it anew. */
+  settle(account: string): ReadonlyMap<string, Tally> {
+    const parts = this.#open.get(account) ?? new Map<string, Tally>();
+    this.#open.delete(account);
+    return parts;
   }
 
-  /** The counts of an account, which is forgotten. */
-  settle(account: string): Counts {
-    const counts = this.#byAccount.get(account) ?? zero;
-    this.#byAccount.delete(account);
-    return counts;
+  /** Those that are not settled. */
+  *open(): Iterable<{ readonly account: string; readonly part: string; readonly tally: Tally }> {
+    for (const [account, parts] of this.#open) {
+      for (const [part, tally] of parts) yield { account, part, tally };
+    }
   }
-}
-
-function sum(a: Counts, b: Counts): Counts {
-  return {
-    answered: a.answered + b.answered,
-    refused: a.refused + b.refused,
-    prompt_tokens: a.prompt_tokens + b.prompt_tokens,
-    completion_tokens: a.completion_tokens + b.completion_tokens,
-  };
-}
-
-/** The two token counts of a completion's `usage` object, found without parsing the log-probabilities around it. */
-function readUsage(body: Buffer): { prompt_tokens: number; completion_tokens: number } | undefined {
-  const at = body.lastIndexOf('"usage"');
-  if (at < 0) return undefined;
-  const text = body.toString("latin1", at, at + 400);
-  const number = (name: string): number =>
-    Number(new RegExp(`"${name}"\\s*:\\s*(\\d+)`).exec(text)?.[1] ?? 0);
-  return {
-    prompt_tokens: number("prompt_tokens"),
-    completion_tokens: number("completion_tokens"),
-  };
 }

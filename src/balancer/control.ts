@@ -8,7 +8,11 @@ export const Backend = z.strictObject({
   /** Stable for the life of a server; only for reports. */
   id: z.string(),
   /** `http://host:port`, without a path. */
-  url: z.url(),
+  url: z.url({ protocol: /^http$/ }),
+  /** Gets requests in proportion to it. Default: 1. */
+  weight: z.number().positive().optional(),
+  /** More wait until it has room. Default: no limit. */
+  max_in_flight: z.int().positive().optional(),
 });
 export type Backend = z.output<typeof Backend>;
 
@@ -18,8 +22,14 @@ export const BalancerOrder = z.discriminatedUnion("type", [
     type: z.literal("listen"),
     /** The first free one is taken; 0: any. */
     ports: z.array(z.int().nonnegative()).nonempty(),
-    /** Requests whose path lacks it are refused: compute nodes have other users. */
+    /** Default: loopback. */
+    host: z.string().optional(),
+    /** Requests whose path or `Authorization` lacks it are refused: compute nodes have other users. */
     token: z.string(),
+    /** `prompt`: requests with the same beginning of their prompt go to the same server as long as it has room. */
+    affinity: z.enum(["none", "prompt"]).optional(),
+    /** What health checks ask for. Default: `/health`. */
+    health_path: z.string().startsWith("/").optional(),
     /** Of one attempt of one request; waiting for a server does not count. */
     attempt_timeout_s: z.number().positive(),
   }),
@@ -27,7 +37,10 @@ export const BalancerOrder = z.discriminatedUnion("type", [
   z.strictObject({
     type: z.literal("servers"),
     servers: z.array(Backend),
-    /** More may come: requests wait for them. False: without a server a request is answered with 503 at once. */
+    /**
+     * More may come, or come back: requests wait for them. False: without any server a request is answered with 503 at once,
+     * and after five minutes when there are some but none answers.
+     */
     expected: z.boolean(),
     attempt_timeout_s: z.number().positive().optional(),
   }),
@@ -44,11 +57,39 @@ const counts = {
   answered: z.int(),
   /** Answered with anything else. */
   refused: z.int(),
-  prompt_tokens: z.int(),
-  completion_tokens: z.int(),
+  /** Not answered: their clients went. */
+  abandoned: z.int(),
+  /** Attempts beyond the first of each. */
+  retries: z.int(),
+  /** null: no answer has told them. */
+  prompt_tokens: z.int().nullable(),
+  completion_tokens: z.int().nullable(),
+  /** Waiting for a server, and at a server: sums over all attempts. */
+  queue_s: z.number(),
+  service_s: z.number(),
 };
 export const Counts = z.strictObject(counts);
 export type Counts = z.output<typeof Counts>;
+
+export function sumCounts(all: Iterable<Counts>): Counts {
+  const sum: Counts = {
+    answered: 0,
+    refused: 0,
+    abandoned: 0,
+    retries: 0,
+    prompt_tokens: null,
+    completion_tokens: null,
+    queue_s: 0,
+    service_s: 0,
+  };
+  for (const one of all) {
+    for (const key of Object.keys(sum) as (keyof Counts)[]) {
+      const value = one[key];
+      if (value !== null) sum[key] = (sum[key] ?? 0) + value;
+    }
+  }
+  return sum;
+}
 
 export const BalancerReport = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("listening"), port: z.int() }),
@@ -58,9 +99,13 @@ export const BalancerReport = z.discriminatedUnion("type", [
     ...counts,
     in_flight: z.int(),
     waiting: z.int(),
-    retries: z.int(),
   }),
-  z.strictObject({ type: z.literal("settled"), account: z.string(), ...counts }),
+  z.strictObject({
+    type: z.literal("settled"),
+    account: z.string(),
+    /** By the second part of the prefixes of their paths. */
+    parts: z.record(z.string(), Counts),
+  }),
   z.strictObject({ type: z.literal("pong"), n: z.int() }),
   /** The process ends after it. */
   z.strictObject({ type: z.literal("fatal"), message: z.string() }),

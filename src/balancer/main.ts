@@ -1,10 +1,14 @@
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import { messageOf } from "../base/errors.ts";
+import { openLog } from "../base/log.ts";
+import { type RunningBalancer, startBalancer } from "./balancer.ts";
 import { BalancerOrder, type BalancerReport } from "./control.ts";
-import { type RunningProxy, startProxy } from "./proxy.ts";
+import { tallyData } from "./status.ts";
 
 const totalsEveryMs = 250;
+/** How long requests wait for servers that are there but do not answer, when no others are expected. */
+const noServerMs = 300_000;
 
 /** The balancer as a process: serves until its stdin ends. */
 export async function runBalancer(stdin: Readable, stdout: Writable): Promise<void> {
@@ -13,30 +17,30 @@ export async function runBalancer(stdin: Readable, stdout: Writable): Promise<vo
   };
   // Whoever listens may be gone already: then its end of stdin is on its way.
   stdout.on("error", () => {});
-  let proxy: RunningProxy | undefined;
+  let balancer: RunningBalancer | undefined;
   let reported = "";
   const reportTotals = (): void => {
-    if (proxy === undefined) return;
-    const totals = totalsOf(proxy);
+    if (balancer === undefined) return;
+    const totals = totalsOf(balancer);
     reported = JSON.stringify(totals);
     report(totals);
   };
   const reportNewTotals = (): void => {
-    if (proxy !== undefined && JSON.stringify(totalsOf(proxy)) !== reported) reportTotals();
+    if (balancer !== undefined && JSON.stringify(totalsOf(balancer)) !== reported) reportTotals();
   };
   const timer = setInterval(reportNewTotals, totalsEveryMs);
   try {
     for await (const line of createInterface({ input: stdin })) {
       const order = BalancerOrder.parse(JSON.parse(line));
       if (order.type === "listen") {
-        proxy = await startProxy({ ...order, attemptTimeoutMs: order.attempt_timeout_s * 1000 });
-        report({ type: "listening", port: proxy.port });
+        balancer = await start(order);
+        report({ type: "listening", port: balancer.port });
       } else if (order.type === "totals") {
         reportTotals();
       } else if (order.type === "ping") {
         report({ type: "pong", n: order.n });
-      } else if (proxy !== undefined) {
-        obey(proxy, order, report);
+      } else if (balancer !== undefined) {
+        obey(balancer, order, report);
       }
     }
   } catch (error) {
@@ -46,32 +50,45 @@ export async function runBalancer(stdin: Readable, stdout: Writable): Promise<vo
     clearInterval(timer);
     // After an order that it does not understand: an open pipe would keep the process.
     stdin.destroy();
-    await proxy?.[Symbol.asyncDispose]();
+    await balancer?.[Symbol.asyncDispose]();
   }
+}
+
+async function start(order: Extract<BalancerOrder, { type: "listen" }>): Promise<RunningBalancer> {
+  const { host = "127.0.0.1", ports, token, affinity, health_path: healthPath } = order;
+  return await startBalancer({
+    host,
+    ports,
+    token,
+    attemptTimeoutMs: order.attempt_timeout_s * 1000,
+    ...(affinity !== undefined && { affinity }),
+    ...(healthPath !== undefined && { healthPath }),
+    log: openLog(2),
+  });
 }
 
 function totalsOf({
   accounts,
-  load,
-  pool,
-}: RunningProxy): Extract<BalancerReport, { type: "totals" }> {
-  const { inFlight, retries } = load;
-  const { waiting } = pool;
-  return { type: "totals", ...accounts.totals, in_flight: inFlight, waiting, retries };
+  inFlight,
+  waiting,
+}: RunningBalancer): Extract<BalancerReport, { type: "totals" }> {
+  return { type: "totals", ...tallyData(accounts.totals), in_flight: inFlight, waiting };
 }
 
 function obey(
-  proxy: RunningProxy,
+  balancer: RunningBalancer,
   order: Extract<BalancerOrder, { type: "servers" | "settle" }>,
   report: (message: BalancerReport) => void,
 ): void {
   if (order.type === "settle") {
-    const counts = proxy.accounts.settle(order.account);
-    report({ type: "settled", account: order.account, ...counts });
+    const { account } = order;
+    const settled = [...balancer.accounts.settle(account)];
+    const parts = Object.fromEntries(settled.map(([part, tally]) => [part, tallyData(tally)]));
+    report({ type: "settled", account, parts });
     return;
   }
-  proxy.pool.set(order.servers, order.expected);
-  if (order.attempt_timeout_s !== undefined) {
-    proxy.attemptTimeoutMs = order.attempt_timeout_s * 1000;
-  }
+  const { servers, expected, attempt_timeout_s } = order;
+  if (attempt_timeout_s !== undefined) balancer.attemptTimeoutMs = attempt_timeout_s * 1000;
+  const waitMs = servers.length === 0 ? 0 : noServerMs;
+  balancer.setServers(servers, expected ? Number.POSITIVE_INFINITY : waitMs);
 }

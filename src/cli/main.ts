@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { Command, CommanderError, Option } from "commander";
 import { EnvironmentError, ExitCode } from "../base/errors.ts";
 import type { CommandContext, CommandResult, Installation } from "./command.ts";
+import type { BalancerCommandOptions } from "./commands/balancer.ts";
 import { describeFailure, failureData, renderFailure, renderJson } from "./failure.ts";
 import { listenToSignals, type StopSignals } from "./signals.ts";
 
@@ -240,6 +241,32 @@ program
   .action(async (run: string, options: { output?: string; json?: boolean }) => {
     const { collect } = await import("./commands/collect.ts");
     await perform(options, async (context) => await collect(run, options, context));
+  });
+
+program
+  .command("balancer")
+  .description("One address for many servers, until a signal comes; needs no run")
+  .requiredOption("--listen <host:port>", "beyond loopback only with --token-file")
+  .requiredOption("--backend <url...>", "servers: http://HOST:PORT")
+  .option("--token-file <file>", "requests need `Authorization: Bearer` and what is in this file")
+  .option("--max-inflight <n>", "requests per server; more wait")
+  .addOption(
+    new Option(
+      "--affinity <kind>",
+      "prompt: requests with the same beginning go to the same server, as long as it has room",
+    ).choices(["none", "prompt"]),
+  )
+  .option("--health-path <path>", "what health checks ask for (default: /health)")
+  .option("--timeout <seconds>", "of one attempt of a request", "3600")
+  .addOption(json())
+  .addHelpText(
+    "after",
+    examples("balancer --listen 127.0.0.1:8000 --backend http://n1:9000 http://n2:9000"),
+  )
+  .action(async (options: BalancerCommandOptions & { json?: boolean }) => {
+    const { balancerCommand } = await import("./commands/balancer.ts");
+    listen();
+    await perform(options, async (context) => await balancerCommand(options, context));
   });
 
 /** @returns the exit code. */

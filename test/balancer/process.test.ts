@@ -1,14 +1,15 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { Agent, createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import { Agent, request } from "node:http";
+import type { Socket } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, describe, test } from "node:test";
-import { type BalancerOrder, BalancerReport } from "../../src/balancer/control.ts";
+import { type BalancerOrder, BalancerReport, sumCounts } from "../../src/balancer/control.ts";
 import { type ChildGroup, startGroup } from "../../src/base/spawn.ts";
 import { root } from "../support/require.ts";
 import { until } from "../support/until.ts";
+import { type Asked, answer, completion, startUpstream } from "../support/upstream.ts";
 
 const token = "secret";
 
@@ -74,64 +75,6 @@ async function startBalancer(
       `http://127.0.0.1:${port}/eh/${token}/${account}/0${path}`,
     [Symbol.asyncDispose]: async () => {
       await child.stop({ graceMs: 2_000 });
-    },
-  };
-}
-
-interface Asked {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  readonly body: string;
-  /** Its connection to us was closed. */
-  gone: boolean;
-}
-
-interface Upstream extends AsyncDisposable {
-  readonly url: string;
-  readonly asked: Asked[];
-}
-
-const completion = {
-  choices: [{ index: 0, text: "x" }],
-  usage: { prompt_tokens: 7, completion_tokens: 3, total_tokens: 10 },
-};
-
-function answer(response: ServerResponse, status: number, body: unknown = completion): void {
-  response.writeHead(status, { "content-type": "application/json" });
-  response.end(JSON.stringify(body));
-}
-
-/** A server that does with its n-th request (from 1) what it is told. */
-async function startUpstream(
-  serve: (asked: Asked, n: number) => void = ({ response }) => answer(response, 200),
-): Promise<Upstream> {
-  const asked: Asked[] = [];
-  const server = createServer((incoming, response) => {
-    const chunks: Buffer[] = [];
-    incoming.on("data", (chunk: Buffer) => chunks.push(chunk));
-    incoming.on("end", () => {
-      const one: Asked = {
-        request: incoming,
-        response,
-        body: Buffer.concat(chunks).toString(),
-        gone: false,
-      };
-      response.on("close", () => {
-        one.gone = true;
-      });
-      asked.push(one);
-      serve(one, asked.length);
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  return {
-    url: `http://127.0.0.1:${port}`,
-    asked,
-    [Symbol.asyncDispose]: async () => {
-      const closed = new Promise((resolve) => server.close(resolve));
-      server.closeAllConnections();
-      await closed;
     },
   };
 }
@@ -433,18 +376,20 @@ describe("the balancer", () => {
       fetch(balancer.url("two"), { method: "POST", body: "bad" }),
     ]);
     const settle = async (account: string) => {
-      const { type: _, ...counts } = await balancer.next("settled", () =>
+      const settled = await balancer.next("settled", () =>
         balancer.order({ type: "settle", account }),
       );
-      return counts;
+      assert.equal(settled.account, account);
+      const { answered, refused, prompt_tokens, completion_tokens } = sumCounts(
+        Object.values(settled.parts),
+      );
+      return { answered, refused, prompt_tokens, completion_tokens };
     };
-    const none = { answered: 0, refused: 0, prompt_tokens: 0, completion_tokens: 0 };
     const [one, two] = [await settle("one"), await settle("two")];
-    const sums = { prompt_tokens: 14, completion_tokens: 6 };
-    assert.deepEqual(one, { account: "one", answered: 2, refused: 0, ...sums });
-    const single = { prompt_tokens: 7, completion_tokens: 3 };
-    assert.deepEqual(two, { account: "two", answered: 1, refused: 1, ...single });
-    assert.deepEqual(await settle("one"), { account: "one", ...none });
+    assert.deepEqual(one, { answered: 2, refused: 0, prompt_tokens: 14, completion_tokens: 6 });
+    assert.deepEqual(two, { answered: 1, refused: 1, prompt_tokens: 7, completion_tokens: 3 });
+    const none = { answered: 0, refused: 0, prompt_tokens: null, completion_tokens: null };
+    assert.deepEqual(await settle("one"), none);
     const totals = await balancer.next("totals", () => balancer.order({ type: "totals" }));
     assert.deepEqual(
       [totals.answered, totals.refused, totals.prompt_tokens, totals.completion_tokens],

@@ -1,0 +1,234 @@
+import type { IncomingMessage } from "node:http";
+import type { Clock } from "../base/clock.ts";
+import type { HeldBytes } from "./held-bytes.ts";
+import type { Limits } from "./limits.ts";
+import type { Enrolled } from "./roster.ts";
+
+/**
+ * `whole`: all of it is held. `large`: as much as may be held is here, and more will come. Else it is no use, and the rest of it
+ * is not read.
+ */
+export type Received = "whole" | "large" | "too-large" | "too-slow" | "gone";
+
+/** Takes what follows after the part of a large body that is held. */
+export interface BodyFollower {
+  /** @returns false when it has enough for now: `resume` asks for more */
+  write(chunk: Buffer): boolean;
+  end(): void;
+  fail(why: "too-large" | "too-slow"): void;
+}
+
+/** Smaller ones are never made to wait for room. */
+const smallBytes = 64 << 10;
+/** A client that has its answer may go on sending for so long. */
+const discardMs = 5_000;
+
+/** The body of a client's request: held whole if it is not large, in the chunks that it came in. */
+export class RequestBody implements Enrolled {
+  rosterIndex = 0;
+  readonly #incoming: IncomingMessage;
+  readonly #limits: Limits;
+  readonly #held: HeldBytes;
+  readonly #clock: Clock;
+  /** As the client announced it; undefined when it did not. */
+  readonly length: number | undefined;
+  #chunks: Buffer[] = [];
+  #size = 0;
+  #complete = false;
+  /** Of `held`. */
+  #taken = 0;
+  /** Called when there is room for it; set while it waits for that. */
+  #waiting: (() => void) | undefined;
+  #done: ((received: Received) => void) | undefined;
+  #follower: BodyFollower | undefined;
+  #replayable = true;
+  #reading = false;
+  /** Bytes, once they are not wanted any more. */
+  #discarded: number | undefined;
+  #discarding: NodeJS.Timeout | undefined;
+  readonly #startedAt: number;
+  #pausedAt: number | undefined;
+  #pausedMs = 0;
+
+  /** @param length as the client announced it; `chunked`: it ends when it ends */
+  constructor(
+    incoming: IncomingMessage,
+    length: number | "chunked",
+    deps: { readonly limits: Limits; readonly held: HeldBytes; readonly clock: Clock },
+  ) {
+    this.#incoming = incoming;
+    this.length = length === "chunked" ? undefined : length;
+    this.#limits = deps.limits;
+    this.#held = deps.held;
+    this.#clock = deps.clock;
+    this.#startedAt = deps.clock.monotonic();
+  }
+
+  /** What is held, in order. */
+  get chunks(): readonly Buffer[] {
+    return this.#chunks;
+  }
+
+  /** Of all that has come. */
+  get size(): number {
+    return this.#size;
+  }
+
+  get complete(): boolean {
+    return this.#complete;
+  }
+
+  /** All that has come is held. */
+  get replayable(): boolean {
+    return this.#replayable;
+  }
+
+  /** Reads as much as may be held. @param done called once, at once or later */
+  receive(done: (received: Received) => void): void {
+    const { length } = this;
+    this.#done = done;
+    if (length === 0) {
+      this.#complete = true;
+      this.#incoming.resume();
+      this.#received("whole");
+    } else if (length !== undefined && length > this.#limits.bodyBytes) {
+      this.#received("too-large");
+    } else if (length !== undefined && length <= smallBytes) {
+      this.#held.take(length);
+      this.#taken = length;
+      this.#read();
+    } else {
+      this.#reserve(Math.min(length ?? Number.POSITIVE_INFINITY, this.#limits.holdBytes));
+    }
+  }
+
+  /** Hands on all that is not held, as it comes. */
+  follow(follower: BodyFollower): void {
+    this.#follower = follower;
+    this.resume();
+  }
+
+  /** The follower of a large body is gone: nothing more is read. */
+  unfollow(): void {
+    this.#follower = undefined;
+    this.#pause();
+  }
+
+  resume(): void {
+    if (this.#pausedAt !== undefined) this.#pausedMs += this.#clock.monotonic() - this.#pausedAt;
+    this.#pausedAt = undefined;
+    this.#incoming.resume();
+  }
+
+  /** The client sends so slowly that it may do so for ever. */
+  get isTooSlow(): boolean {
+    if (this.#complete || this.#pausedAt !== undefined || this.#waiting !== undefined) return false;
+    const { bodyMs, bodyBytesPerS } = this.#limits;
+    const allowedMs = bodyMs + (this.#size / bodyBytesPerS) * 1000;
+    return this.#clock.monotonic() - this.#startedAt - this.#pausedMs > allowedMs;
+  }
+
+  /** It is no use any more: whoever waits for it is told why. */
+  fail(why: "too-large" | "too-slow"): void {
+    this.#incoming.pause();
+    this.#received(why);
+    this.#follower?.fail(why);
+    this.#follower = undefined;
+  }
+
+  /** It is not wanted any more, but its client must be able to read our answer before it has sent all of it. */
+  discard(): void {
+    if (this.#complete) return;
+    this.#discarded = 0;
+    this.#read();
+    this.resume();
+    this.#discarding = setTimeout(() => this.#incoming.destroy(), discardMs);
+  }
+
+  /** The client is gone. */
+  abandon(): void {
+    this.#received("gone");
+  }
+
+  /** Forgets what is held. */
+  release(): void {
+    if (this.#waiting !== undefined) this.#held.giveUp(this.#waiting);
+    this.#waiting = undefined;
+    this.#chunks = [];
+    this.#replayable = false;
+    this.#held.give(this.#taken);
+    this.#taken = 0;
+  }
+
+  #reserve(bytes: number): void {
+    const waitsFrom = this.#clock.monotonic();
+    const go = (): void => {
+      this.#waiting = undefined;
+      this.#pausedMs += this.#clock.monotonic() - waitsFrom;
+      this.#taken = bytes;
+      this.#read();
+    };
+    this.#waiting = go;
+    if (this.#held.reserve(bytes, go)) go();
+  }
+
+  #read(): void {
+    if (this.#reading) return;
+    this.#reading = true;
+    this.#incoming.on("data", (chunk: Buffer) => this.#take(chunk));
+    this.#incoming.on("end", () => this.#end());
+    this.#incoming.on("close", () => clearTimeout(this.#discarding));
+  }
+
+  #take(chunk: Buffer): void {
+    if (this.#discarded !== undefined) {
+      this.#drop(chunk);
+      return;
+    }
+    this.#size += chunk.length;
+    if (this.#size > this.#limits.bodyBytes) this.fail("too-large");
+    else if (this.#follower !== undefined) this.#pass(this.#follower, chunk);
+    else this.#hold(chunk);
+  }
+
+  #hold(chunk: Buffer): void {
+    this.#chunks.push(chunk);
+    if (this.#size <= this.#limits.holdBytes) return;
+    this.#pause();
+    this.#received("large");
+  }
+
+  #drop(chunk: Buffer): void {
+    this.#discarded = (this.#discarded ?? 0) + chunk.length;
+    if (this.#discarded > this.#limits.holdBytes) this.#incoming.destroy();
+  }
+
+  #pass(follower: BodyFollower, chunk: Buffer): void {
+    if (this.#replayable) this.release();
+    if (!follower.write(chunk)) this.#pause();
+  }
+
+  #end(): void {
+    this.#complete = true;
+    clearTimeout(this.#discarding);
+    this.#received("whole");
+    this.#follower?.end();
+    this.#follower = undefined;
+    // Of what was reserved for a body that did not say its length.
+    if (this.#replayable && this.#taken > this.#size) {
+      this.#held.give(this.#taken - this.#size);
+      this.#taken = this.#size;
+    }
+  }
+
+  #pause(): void {
+    this.#pausedAt ??= this.#clock.monotonic();
+    this.#incoming.pause();
+  }
+
+  #received(received: Received): void {
+    const done = this.#done;
+    this.#done = undefined;
+    done?.(received);
+  }
+}

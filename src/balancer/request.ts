@@ -1,0 +1,41 @@
+import type { Fields } from "./fields.ts";
+import type { RequestBody } from "./request-body.ts";
+import type { Tally } from "./tally.ts";
+
+/** A client's request on its way to a server. */
+export interface ForwardRequest {
+  /** Counts up: names the request in logs and to its client. */
+  readonly id: number;
+  readonly method: string;
+  /** Path and query for the server. */
+  readonly path: string;
+  /** Those that are passed on. */
+  readonly fields: Fields;
+  readonly body: RequestBody;
+  readonly tally: Tally;
+}
+
+/** Methods whose requests have a body by definition: its length is told even when there is none. */
+const withBody = new Set(["POST", "PUT", "PATCH"]);
+
+/** Request line and fields for a server at `host`, with the empty line that ends them; latin1. */
+export function renderRequestHead({ method, path, fields, body }: ForwardRequest, host: string) {
+  let head = `${method} ${path} HTTP/1.1\r\nHost: ${host}\r\n`;
+  for (let at = 0; at < fields.length; at += 2) head += `${fields[at]}: ${fields[at + 1]}\r\n`;
+  const length = body.complete ? body.size : body.length;
+  if (length === undefined) return `${head}Transfer-Encoding: chunked\r\n\r\n`;
+  if (length === 0 && !withBody.has(method)) return `${head}\r\n`;
+  return `${head}Content-Length: ${length}\r\n\r\n`;
+}
+
+const lineEnd = Buffer.from("\r\n");
+
+/** What is held of a body as it is sent: in chunks of HTTP as long as its length is not known. */
+export function frameBody({ complete, length, chunks }: RequestBody): readonly Buffer[] {
+  if (complete || length !== undefined) return chunks;
+  return chunks.flatMap((chunk) => [
+    Buffer.from(`${chunk.length.toString(16)}\r\n`),
+    chunk,
+    lineEnd,
+  ]);
+}
