@@ -38,8 +38,9 @@ const installation = findInstallation();
 let signals: StopSignals | undefined;
 
 /** Commands that write need to hear of signals, to end well; the others end at once, by the signal. */
-function listen(): StopSignals {
+function listen(options: { readonly gentle?: boolean } = {}): StopSignals {
   signals ??= listenToSignals(process, {
+    ...options,
     ignoreHangup: process.env["EVAL_HIVE_NOHUP"] === "1",
   });
   return signals;
@@ -249,7 +250,10 @@ program
   .requiredOption("--listen <host:port>", "beyond loopback only with --token-file")
   .requiredOption("--backend <url...>", "servers: http://HOST:PORT")
   .option("--token-file <file>", "requests need `Authorization: Bearer` and what is in this file")
-  .option("--max-inflight <n>", "requests per server; more wait")
+  .option(
+    "--max-inflight <n>",
+    "requests per server at the same time; more wait (default: no limit)",
+  )
   .addOption(
     new Option(
       "--affinity <kind>",
@@ -261,11 +265,17 @@ program
   .addOption(json())
   .addHelpText(
     "after",
-    examples("balancer --listen 127.0.0.1:8000 --backend http://n1:9000 http://n2:9000"),
+    `${examples(
+      "balancer --listen 127.0.0.1:8000 --backend http://n1:9000 http://n2:9000",
+      "balancer --listen 0.0.0.0:8000 --token-file secret --backend http://n1:9000 --max-inflight 256",
+    )}
+Its own pages: /lb/health, /lb/status (JSON), /metrics (Prometheus).
+A signal ends it when what is in progress is finished, within half a minute; a second one ends it at once.
+`,
   )
   .action(async (options: BalancerCommandOptions & { json?: boolean }) => {
     const { balancerCommand } = await import("./commands/balancer.ts");
-    listen();
+    listen({ gentle: true });
     await perform(options, async (context) => await balancerCommand(options, context));
   });
 

@@ -14,17 +14,19 @@ type StopSignal = keyof typeof numbers;
 /**
  * Takes over the signals that ask to stop; without it they end the process at once.
  * @param ignoreHangup as `nohup` wants it: Node forgets at its start that the signal was ignored
+ * @param gentle the first signal asks to end well, whichever it is: for what is stopped by service managers, not by people
  */
 export function listenToSignals(
   source: Pick<NodeJS.Process, "on">,
-  { ignoreHangup }: { readonly ignoreHangup: boolean },
+  { ignoreHangup, gentle = false }: { readonly ignoreHangup: boolean; readonly gentle?: boolean },
 ): StopSignals {
   const interrupted = new AbortController();
   const aborted = new AbortController();
   let exitCode = 0;
   const stop = (signal: StopSignal): void => {
     exitCode = 128 + numbers[signal];
-    if (interrupted.signal.aborted || signal !== "SIGINT") aborted.abort(new Error(signal));
+    const isLast = interrupted.signal.aborted || !(gentle || signal === "SIGINT");
+    if (isLast) aborted.abort(new Error(signal));
     interrupted.abort(new Error(signal));
   };
   source.on("SIGINT", () => stop("SIGINT"));

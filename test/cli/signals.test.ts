@@ -3,9 +3,9 @@ import { EventEmitter } from "node:events";
 import { test } from "node:test";
 import { listenToSignals } from "../../src/cli/signals.ts";
 
-function listen(ignoreHangup = false) {
+function listen(ignoreHangup = false, gentle = false) {
   const source = new EventEmitter();
-  const signals = listenToSignals(source as unknown as NodeJS.Process, { ignoreHangup });
+  const signals = listenToSignals(source as unknown as NodeJS.Process, { ignoreHangup, gentle });
   const stages = () => [signals.interrupted.aborted, signals.aborted.aborted, signals.exitCode()];
   return { source, stages };
 }
@@ -28,6 +28,14 @@ test("a termination and a hangup ask to end now", () => {
     source.emit(signal);
     assert.deepEqual(stages(), [true, true, code]);
   }
+});
+
+test("where a termination is how one stops it, the first asks to end well, too", () => {
+  const { source, stages } = listen(false, true);
+  source.emit("SIGTERM");
+  assert.deepEqual(stages(), [true, false, 143]);
+  source.emit("SIGTERM");
+  assert.deepEqual(stages(), [true, true, 143]);
 });
 
 test("under nohup a hangup is nothing", () => {

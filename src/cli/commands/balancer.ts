@@ -46,7 +46,7 @@ export async function balancerCommand(
   return {
     exitCode: ExitCode.done,
     data: { schema_version: 1, ...totals },
-    text: `${totals.answered} requests answered, ${totals.refused} refused, ${totals.retries} retries\n`,
+    text: `Requests: ${totals.answered} answered, ${totals.refused} refused; ${totals.retries} retries\n`,
   };
 }
 
