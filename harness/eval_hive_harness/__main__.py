@@ -49,6 +49,8 @@ def main() -> int:
     signal.set_wakeup_fd(wake)
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    # What is imported stays; to look for garbage in it, again and again, only takes time.
+    gc.disable()
     try:
         require_lm_eval()
         if "--plan" in sys.argv[1:]:
@@ -63,6 +65,7 @@ def main() -> int:
 
     gc.collect()
     gc.freeze()
+    gc.enable()
     children = Children(wire, lambda: [wakeup, wake, *_descriptors(wire, children)])
     wire.send({"type": "hello", "pid": os.getpid(), "versions": versions})
     try:

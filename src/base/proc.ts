@@ -48,9 +48,15 @@ export async function isRunning({ pid, startTime }: ProcessIdentity): Promise<bo
   return (await processStartTime(pid)) === startTime;
 }
 
-/** Pids of this user's processes whose environment holds `NAME=value`, in ascending order. */
+/**
+ * Pids of this user's processes whose environment holds `NAME=value`, in ascending order. Where the first look finds
+ * none, a second one decides: the first may have missed a process that was forked behind it, or that was just in exec
+ * and had no environment yet.
+ */
 export async function processesWithEnvironment(name: string, value: string): Promise<number[]> {
-  return await filterProcesses((pid) => environmentHolds(pid, name, value));
+  const holds = (pid: number) => environmentHolds(pid, name, value);
+  const found = await filterProcesses(holds);
+  return found.length > 0 ? found : await filterProcesses(holds);
 }
 
 /** Pids of processes that fit, in ascending order. Several are looked at together: one that hangs must not hold up all. */

@@ -19,7 +19,7 @@ import { taskMap } from "../run/task-map.ts";
 import { type ResolvedUnits, resolveUnits } from "./checkpoints.ts";
 import { warnOfNotDoneYet } from "./not-done-yet.ts";
 import { findOpenWork, type OpenWork } from "./open-work.ts";
-import { assertCanHoldResults } from "./output-path.ts";
+import { assertCanHoldResults, findDirectory } from "./output-path.ts";
 import { type PlannedProfiles, planProfiles } from "./plan-profiles.ts";
 import { type PlannedTasks, planTasks } from "./plan-tasks.ts";
 import { publishOpenWork } from "./publish.ts";
@@ -126,7 +126,8 @@ export async function createRun(options: CreateRunOptions): Promise<CreateRunOut
 async function readWish(options: CreateRunOptions): Promise<Wish> {
   const loaded = await loadConfig(options.configFile, options.cwd);
   const { config, path } = loaded;
-  await assertCanHoldResults(resolve(options.cwd, config.output_path));
+  const outputPath = resolve(options.cwd, config.output_path);
+  await (options.dry ? findDirectory(outputPath) : assertCanHoldResults(outputPath));
   const notDoneYet = warnOfNotDoneYet(config);
   const units = await resolveUnits(loaded, {
     baseDirectory: options.cwd,

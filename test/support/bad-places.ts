@@ -1,8 +1,9 @@
 import { chmod, cp, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { TestContext } from "node:test";
 import { type Completed, runToEnd } from "../../src/base/spawn.ts";
 import { type Call, launcher } from "./eval-hive.ts";
-import { root } from "./require.ts";
+import { root, skip } from "./require.ts";
 import type { SmallPlace } from "./small-run.ts";
 
 /** A Python that can be exchanged without a run noticing: a script that starts whichever it was last told to be. */
@@ -78,6 +79,15 @@ export async function changeServer(
   script: keyof typeof serverScripts,
 ): Promise<void> {
   await writeFile(join(place.root, "server.sh"), `${serverScripts[script]}\n`);
+}
+
+/** False after the test was skipped (an error where skips are forbidden): this user may mount nothing of its own. */
+export async function requireMounts(t: TestContext): Promise<boolean> {
+  const words = ["--map-root-user", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /mnt"];
+  const { code, stderr } = await runToEnd("unshare", words, { env: process.env });
+  if (code === 0) return true;
+  skip(t, `unshare may not mount: ${stderr}`);
+  return false;
 }
 
 /**

@@ -10,6 +10,7 @@ import {
   evalHiveAsNobody,
   evalHiveInNamespace,
   evalHiveWith,
+  requireMounts,
 } from "../support/bad-places.ts";
 import { callIn, evalHive } from "../support/eval-hive.ts";
 import { processesOfRun } from "../support/processes.ts";
@@ -41,6 +42,13 @@ async function editPlan(place: SmallPlace, change: (profile: Record<string, unkn
   const plan = JSON.parse(await readFile(place.layout.plan, "utf8"));
   for (const profile of Object.values(plan.profiles)) change(profile as Record<string, unknown>);
   await writeFile(place.layout.plan, JSON.stringify(plan));
+}
+
+/** How a command is called, if not simply so, and what that takes. */
+interface Start {
+  readonly start?: () => Promise<Completed>;
+  /** False after the test was skipped. */
+  readonly needs?: (t: TestContext) => Promise<boolean>;
 }
 
 test("a run in bad places says what is wrong and the way out each time, and loses nothing", async (t) => {
@@ -92,9 +100,10 @@ test("a run in bad places says what is wrong and the way out each time, and lose
   const cannotRun = async (
     title: string,
     wanted: Parameters<typeof assertTold>[1],
-    start: () => Promise<Completed> = () => evalHive(run, call),
+    { start = () => evalHive(run, call), needs = async () => true }: Start = {},
   ) =>
-    await t.test(title, async () => {
+    await t.test(title, async (subtest) => {
+      if (!(await needs(subtest))) return;
       assertTold(await start(), wanted);
       await assertUntouched(place);
     });
@@ -148,18 +157,23 @@ test("a run in bad places says what is wrong and the way out each time, and lose
       message: /Cannot write results to ".*\/results": ".*\/results" is a file/,
       hint: /Correct output_path/,
     },
-    async () => {
-      await writeFile(place.results, "");
-      const refused = await evalHive(run, call);
-      await rm(place.results);
-      return refused;
+    {
+      start: async () => {
+        await writeFile(place.results, "");
+        const refused = await evalHive(run, call);
+        await rm(place.results);
+        return refused;
+      },
     },
   );
-  const inNamespace = (script: string) => () =>
-    evalHiveInNamespace(`${script}\nexec "$@"`, run, {
-      ...call,
-      env: { ...call.env, RUN: layout.directory, RESULTS: place.results },
-    });
+  const inNamespace = (script: string): Start => ({
+    start: () =>
+      evalHiveInNamespace(`${script}\nexec "$@"`, run, {
+        ...call,
+        env: { ...call.env, RUN: layout.directory, RESULTS: place.results },
+      }),
+    needs: requireMounts,
+  });
   await cannotRun(
     "a full disk under the results",
     {
@@ -232,7 +246,7 @@ test("a server whose port a stranger has taken gets another port, and the strang
     serverCommand: 'exec sh "$EH_TEST_RUN/server.sh"',
   });
   await changeServer(place, "stranger");
-  endStrangerAfter(t, place);
+  await using _stranger = strangerOf(place);
   const call = callIn(place, python);
   const done = await evalHive(["run", place.configFile, "-o", place.layout.directory], call);
   assert.equal(done.code, 0, done.stderr);
@@ -243,9 +257,12 @@ test("a server whose port a stranger has taken gets another port, and the strang
   assert.equal(((await answer.json()) as { completions: number }).completions, 0);
 });
 
-function endStrangerAfter(t: TestContext, place: SmallPlace): void {
-  t.after(async () => {
-    const pid = await readFile(join(place.root, "stranger.pid"), "utf8").catch(() => undefined);
-    if (pid !== undefined) sendSignal(Number(pid), "SIGKILL");
-  });
+/** To be disposed before the place, which knows its pid. */
+function strangerOf(place: SmallPlace): AsyncDisposable {
+  return {
+    [Symbol.asyncDispose]: async () => {
+      const pid = await readFile(join(place.root, "stranger.pid"), "utf8").catch(() => undefined);
+      if (pid !== undefined) sendSignal(Number(pid), "SIGKILL");
+    },
+  };
 }

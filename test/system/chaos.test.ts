@@ -5,7 +5,7 @@ import { requirePython } from "../support/require.ts";
 
 const long = process.env["EVAL_HIVE_LONG"] === "1";
 const seed = 20261126;
-const faults = long ? 100 : 10;
+const faults = long ? 100 : 8;
 
 test(`${faults} processes killed or stopped at random: every leaf has one result, equal to that of an undisturbed unit`, {
   timeout: long ? 3_600_000 : 300_000,

@@ -80,7 +80,7 @@ async function refuseSome(t: TestContext): Promise<void> {
   assertSyncedBeforeNamed(at.undisturbed);
   const random = openRandom(seed);
   // One after the other in one run directory: each goes on where the one before had to give up.
-  for (const role of [...stricken, "harness child"] as const) {
+  for (const role of stricken) {
     const [call, steps] = random.pick(Object.entries(leastSteps[role]) as [StoringCall, number][]);
     const chosen = fault(role, call, random.pick(errors), 1 + random.below(steps));
     const end = await at.strike(chosen);
