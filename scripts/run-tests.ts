@@ -4,6 +4,7 @@
  */
 import { spawn } from "node:child_process";
 import { globSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 
 const root = join(import.meta.dirname, "..");
@@ -25,7 +26,13 @@ if (files.length === 0) {
 
 const child = spawn(
   process.execPath,
-  ["--test", "--test-concurrency=2", "--test-timeout=1800000", ...files],
+  // One more than there are cores: many tests wait for what others do.
+  [
+    "--test",
+    `--test-concurrency=${availableParallelism() + 1}`,
+    "--test-timeout=1800000",
+    ...files,
+  ],
   {
     cwd: root,
     stdio: "inherit",

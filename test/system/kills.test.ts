@@ -61,7 +61,7 @@ test("each process of a run is killed once: every leaf ends with one result, equ
   const python = requirePython(t);
   if (python === undefined) return;
   // Equal models: the second is evaluated in peace, and has the scores that the first should have.
-  const leaves = 12;
+  const leaves = 20;
   await using place = await makeSmallPlace({ leaves, units: 2, slots });
   const call = callIn(place, python);
   const { layout } = place;
