@@ -104,9 +104,9 @@ describeOnBench(
   "batches give the scores of plain lm_eval run of each leaf alone",
   { older: "always" },
   (bench, version) => {
-    for (const variant of long || version === "0.4.13" ? [asTheyAre, changed] : [asTheyAre]) {
+    for (const variant of long ? [asTheyAre, changed] : [asTheyAre]) {
       test(variant.name, { timeout: 900_000 }, async () => {
-        const all = long || (version === "0.4.13" && variant === asTheyAre);
+        const all = long || version === "0.4.13";
         const evaluation = completionsEvaluation(variant);
         const leaves = Object.values(await bench.plan(all ? suites : few, evaluation)).filter(
           // What datasets keeps of it was drawn with the other seed, as in plain lm_eval with one HF_HOME.

@@ -125,7 +125,7 @@ const cases: Record<string, Case> = {
   },
 };
 
-describeOnBench("why a leaf failed", { older: "always" }, (bench) => {
+describeOnBench("why a leaf failed", {}, (bench) => {
   for (const [title, wanted] of Object.entries(cases)) {
     test(`${title}: ${wanted.class}`, async () => {
       const { evaluation, given } = wanted;

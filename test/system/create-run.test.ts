@@ -11,6 +11,7 @@ import { RunDirectoryError, readPlan } from "../../src/run/plan-file.ts";
 import { readRun } from "../../src/run/read-run.ts";
 import { type Call, callIn, evalHive, startEvalHive } from "../support/eval-hive.ts";
 import { processesOfRun } from "../support/processes.ts";
+import { indexCache } from "../support/python-calls.ts";
 import { requirePython, root } from "../support/require.ts";
 import {
   awaitHeld,
@@ -73,7 +74,11 @@ describe("create-run refuses by name, before anything is written:", () => {
   }[] = [
     {
       what: "tasks that nobody knows, prompts without room and code without consent, all at once",
-      options: { suites: ["smal_01", "ev_generate", "ev_unsafe"] },
+      options: {
+        suites: ["smal_01", "ev_generate", "ev_unsafe"],
+        // All that lm_eval has is looked through for the nearest name.
+        env: { XDG_CACHE_HOME: indexCache },
+      },
       config: () => ({ eval: { model_args: { max_length: 24 } } }),
       expected: [
         /Unknown task "smal_01".*\n.*"small_01"/,
