@@ -223,7 +223,7 @@ for (const version of ["0.4.13", "0.4.12"] as const) {
         "a.yaml": mc("first", "include: base"),
         base: "tag: old",
       });
-      const at = { include_path: suite.path, cache_dir: join(suite.path, "cache") };
+      const at = { include_path: suite.path, cache_dir: indexCache };
       assert.deepEqual((await plan(["old"], at)).unknown, []);
       await writeFile(join(suite.path, "base"), "tag: new_tag");
       await writeFile(join(suite.path, "b.yaml"), mc("second"));
