@@ -7,6 +7,7 @@ import { decidePythonCommand } from "../lmeval/python-command.ts";
 import { expandEnvVars, withoutHidden } from "../run/environment.ts";
 import type { Fingerprint, LeafId } from "../run/ids.ts";
 import type { Profile } from "../run/plan.ts";
+import { excludeTasks } from "./exclude-tasks.ts";
 import type { ProfileSettings } from "./plan-profiles.ts";
 import { RefusedPlanError, refuseLeaves, refuseUnknownTasks } from "./refusals.ts";
 
@@ -33,7 +34,8 @@ export interface PlannedTasks {
   readonly suites: SuiteNode[];
   readonly leaves: Record<LeafId, Leaf>;
   readonly profiles: Record<string, Profile>;
-  readonly excluded: string[];
+  /** Left out by `eval.exclude_tasks`: neither in `suites` nor in `leaves`. */
+  readonly excluded: LeafId[];
   readonly warnings: string[];
 }
 
@@ -58,10 +60,11 @@ export async function planTasks(options: PlanTasksOptions): Promise<PlannedTasks
   options.say("reading the tasks from lm_eval");
   const { planned, versions } = await askHarness(options, argv, include);
 
-  const excluded = new Set(config.eval.exclude_tasks);
-  const leaves = planned.leaves.filter(({ name, id }) => !excluded.has(name) && !excluded.has(id));
+  const kept = excludeTasks(planned, config.eval.exclude_tasks);
+  const { suites, leaves, excluded } = kept;
   const refusals = [
     ...refuseUnknownTasks(planned.unknown),
+    ...kept.refusals,
     ...Object.values(profiles).flatMap((profile) => refuseLeaves(leaves, profile)),
   ];
   if (refusals.length > 0) throw new RefusedPlanError(distinct(refusals));
@@ -69,7 +72,7 @@ export async function planTasks(options: PlanTasksOptions): Promise<PlannedTasks
     argv,
     versions,
     includePath: include,
-    suites: planned.suites,
+    suites,
     leaves: Object.fromEntries(leaves.map((leaf) => [leaf.id, leaf])) as Record<LeafId, Leaf>,
     profiles: Object.fromEntries(
       Object.entries(profiles).map(([name, settings]) => [
@@ -77,8 +80,8 @@ export async function planTasks(options: PlanTasksOptions): Promise<PlannedTasks
         { ...settings, ...evaluationOf(planned, name, leaves) },
       ]),
     ),
-    excluded: planned.leaves.filter((leaf) => !leaves.includes(leaf)).map(({ id }) => id),
-    warnings: [...planned.warnings, ...unusedExclusions(excluded, planned.leaves)],
+    excluded,
+    warnings: [...planned.warnings, ...kept.warnings],
   };
 }
 
@@ -130,13 +133,6 @@ function evaluationOf(
       Fingerprint
     >,
   };
-}
-
-function unusedExclusions(excluded: ReadonlySet<string>, leaves: readonly Leaf[]): string[] {
-  const known = new Set(leaves.flatMap(({ id, name }) => [id, name]));
-  return [...excluded]
-    .filter((name) => !known.has(name))
-    .map((name) => `eval.exclude_tasks names "${name}", which no suite holds`);
 }
 
 /** Several profiles may refuse the same. */

@@ -3,7 +3,13 @@ import type { Leaf, Planned } from "../lmeval/protocol.ts";
 
 /** One thing that would fail later on a GPU, found while planning. */
 export interface Refusal {
-  readonly kind: "unknown-task" | "generation-too-long" | "unsafe-code" | "no-loglikelihood";
+  readonly kind:
+    | "unknown-task"
+    | "excluded-group"
+    | "nothing-left"
+    | "generation-too-long"
+    | "unsafe-code"
+    | "no-loglikelihood";
   readonly message: string;
   readonly hint: string;
 }
