@@ -40,12 +40,18 @@ export function problemsOf(state: RunState): Problem[] {
       problems.push({ kind: "invalid", about: unit, message, leaves: all.map(({ leaf }) => leaf) });
     }
   }
-  for (const { model, path, steps } of state.not_found) {
-    const which = steps.length === 0 ? "" : ` (${steps.length} steps: ${steps.join(", ")})`;
-    const message = `no checkpoint at "${path}"${which}`;
-    problems.push({ kind: "not_found", about: model, message, leaves: [] });
-  }
+  problems.push(...notFoundProblems(state.not_found));
   return state.leaves.open === 0 ? problems : [...problems, ...agentProblems(state)];
+}
+
+/** Checkpoints that the config names and training has not written yet. Pure. */
+export function notFoundProblems(notFound: RunState["not_found"]): Problem[] {
+  return notFound.map(({ model, path, steps }) => {
+    const count = steps.length === 1 ? "1 step" : `${steps.length} steps`;
+    const which = steps.length === 0 ? "" : ` (${count}: ${steps.join(", ")})`;
+    const message = `no checkpoint at "${path}"${which}`;
+    return { kind: "not_found", about: model, message, leaves: [] };
+  });
 }
 
 /** How the last agents ended, as long as work is left. */

@@ -2,7 +2,7 @@
  * scores.parquet on disk. apache-arrow holds columns and schema, parquet-wasm is the codec. Both stream, so memory stays
  * at a few batches: WebAssembly has 4 GiB at most, never gives memory back, and keeps each table until `free()`.
  */
-import { openAsBlob } from "node:fs";
+import { openAsBlob, type Stats } from "node:fs";
 import { stat } from "node:fs/promises";
 import { Table as ArrowTable, tableFromIPC, tableToIPC } from "apache-arrow";
 import {
@@ -127,15 +127,13 @@ export interface OpenTable {
 
 /**
  * Opens any parquet file. @returns undefined when there is no such file.
- * @throws {TableReadError} when it is no parquet file.
+ * @throws {TableReadError} when it is no parquet file: of a directory the codec would die, and a device would be replaced.
  */
 export async function openTable(path: string): Promise<(OpenTable & Disposable) | undefined> {
-  try {
-    await stat(path);
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw error;
-  }
+  const found = await statIfThere(path);
+  if (found === undefined) return undefined;
+  if (found.isDirectory()) throw new TableReadError(path, "it is a directory");
+  if (!found.isFile()) throw new TableReadError(path, "it is not a regular file");
   let file: ParquetFile;
   try {
     file = await ParquetFile.fromFile(await openAsBlob(path));
@@ -153,6 +151,15 @@ export async function openTable(path: string): Promise<(OpenTable & Disposable) 
       ),
     [Symbol.dispose]: () => file.free(),
   };
+}
+
+async function statIfThere(path: string): Promise<Stats | undefined> {
+  try {
+    return await stat(path);
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
 }
 
 async function* rowsOf(file: ParquetFile, columns: string[]): AsyncGenerator<readonly TableRow[]> {

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { leafDirectory } from "../../src/run/layout.ts";
-import { completeRun, writeLeaf } from "../results/run-fixture.ts";
+import { completeRun, writeLeaf, writeRun } from "../results/run-fixture.ts";
 import { root } from "../support/require.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
@@ -85,9 +85,37 @@ test("collect writes elsewhere, beside the working directory, and leaves the run
   }
 });
 
-test("collect says what to do where there is no run", async () => {
+test("collect names checkpoints that were not found yet", async () => {
   await using directory = await temporaryDirectory();
-  const { code, stderr } = await collect(directory.path, "nowhere");
-  assert.equal(code, 2);
-  assert.match(stderr, /no eh_plan.json there\n {2}Make one with: eval-hive create-run/);
+  const { layout, plan, entries } = await completeRun(directory.path);
+  const notFound = { model: "tiny", path: "/models/tiny", steps: [300, 2n ** 60n + 1n] };
+  const more = { model: "late", path: "/models/late", steps: [500] };
+  await writeRun(layout, { ...plan, not_found: [notFound, more] }, entries);
+  const text = await collect(directory.path, "run");
+  assert.equal(text.code, 0);
+  assert.match(
+    text.stdout,
+    /^tiny: not found yet: no checkpoint at "\/models\/tiny" \(2 steps: 300, 1152921504606846977\)$/m,
+  );
+  assert.match(text.stdout, /^late: not found yet: .* \(1 step: 500\)$/m);
+  const json = await collect(directory.path, "run", "--json");
+  assert.match(json.stdout, /1152921504606846977/);
+  assert.deepEqual(JSON.parse(json.stdout).not_found[1], more);
+});
+
+test("collect replaces no directory and no device, and says so as an answer too", async () => {
+  await using directory = await temporaryDirectory();
+  await completeRun(directory.path);
+  await mkdir(join(directory.path, "tables"));
+  for (const [place, state] of [
+    ["tables", "it is a directory"],
+    ["/dev/null", "it is not a regular file"],
+  ] as const) {
+    const { code, stderr, stdout } = await collect(directory.path, "run", "-o", place);
+    assert.deepEqual([code, stdout], [2, ""]);
+    assert.match(stderr, new RegExp(`^eval-hive: Cannot read ".*${place}": ${state}\\n.*--output`));
+    const json = await collect(directory.path, "run", "-o", place, "--json");
+    assert.equal(JSON.parse(json.stdout).error.code, "results.table-read");
+  }
+  assert.deepEqual(await readdir(join(directory.path, "tables")), []);
 });

@@ -1,6 +1,8 @@
+import { notFoundProblems } from "../../controller/advice.ts";
 import type { ChangedValue, Changes } from "../../results/changes.ts";
 import type { CollectReport } from "../../results/collect.ts";
 import type { UnitReport } from "../../results/collect-unit.ts";
+import { renderProblem } from "./status.ts";
 
 function isUnitComplete(unit: UnitReport): boolean {
   return unit.complete === unit.planned;
@@ -37,6 +39,7 @@ export function collectData(report: CollectReport): object {
     incomplete: units.filter((unit) => !isUnitComplete(unit)),
     changes:
       changes === undefined ? null : { ...changes, by_model: Object.fromEntries(changes.by_model) },
+    not_found: report.not_found,
     warnings: report.warnings,
   };
 }
@@ -46,6 +49,7 @@ export function renderCollect(report: CollectReport): string {
   return [
     ...report.warnings.map((warning) => `Warning: ${warning}`),
     ...renderProblems(report.units),
+    ...some(notFoundProblems(report.not_found).flatMap(renderProblem), (line) => line, "model"),
     ...renderChanges(report.changes),
     renderTotals(report),
     isComplete(report)
