@@ -1,9 +1,8 @@
-import { UsageError } from "../base/errors.ts";
-import { nearestName } from "../config/nearest.ts";
 import { voidUnitFailures } from "../queue/stopped-units.ts";
 import { readStrikes, recordStrike, strikeKey } from "../queue/strikes.ts";
 import { readCoverage } from "../run/coverage.ts";
 import type { Fingerprint, LeafId, UnitId } from "../run/ids.ts";
+import { assertUnits, leavesNamed } from "../run/known-names.ts";
 import type { RunLayout } from "../run/layout.ts";
 import type { ManifestEntry } from "../run/manifest.ts";
 import type { Plan, PlannedUnit } from "../run/plan.ts";
@@ -26,13 +25,13 @@ export interface RequeuedLeaf {
 /**
  * Gives dead leaves another chance, and units that were given up too: what counted against them so far counts no more. Safe
  * while agents run.
- * @returns the leaves that were dead. @throws {UsageError} for a unit or leaf that the run does not have.
+ * @returns the leaves that were dead. @throws {UnknownNameError}
  */
 export async function requeue(options: RequeueOptions): Promise<RequeuedLeaf[]> {
   const { layout } = options;
   const { plan, manifest } = await readRun(layout);
   const units = chooseUnits(plan, options.units);
-  const isChosen = chooseLeaves(plan, options.leaves);
+  const isChosen = options.leaves === undefined ? () => true : leavesNamed(plan, options.leaves);
   const at = new Date().toISOString();
   const requeued: RequeuedLeaf[] = [];
   for (const unit of units) {
@@ -49,28 +48,10 @@ export async function requeue(options: RequeueOptions): Promise<RequeuedLeaf[]> 
   return requeued;
 }
 
-function chooseUnits({ units }: Plan, wanted: readonly string[] | undefined): PlannedUnit[] {
-  const known = new Map<string, PlannedUnit>(units.map((unit) => [unit.id, unit]));
-  return wanted === undefined
-    ? [...units]
-    : wanted.map((name) => known.get(name) ?? refuse("unit", name, known.keys()));
-}
-
-function chooseLeaves(
-  { leaves }: Plan,
-  wanted: readonly string[] | undefined,
-): (leaf: LeafId) => boolean {
-  if (wanted === undefined) return () => true;
-  const all = Object.values(leaves).flatMap(({ id, name }) => [id, name]);
-  for (const name of wanted) if (!all.includes(name)) refuse("leaf", name, all);
-  return (leaf) => wanted.includes(leaf) || wanted.includes(leaves[leaf]?.name ?? leaf);
-}
-
-function refuse(kind: "unit" | "leaf", name: string, known: Iterable<string>): never {
-  const near = nearestName(name, known);
-  throw new UsageError("requeue.unknown", `Cannot requeue ${kind} "${name}": the run has none`, {
-    hint: near === undefined ? "See `eval-hive status --detailed`." : `Did you mean "${near}"?`,
-  });
+function chooseUnits(plan: Plan, wanted: readonly string[] | undefined): PlannedUnit[] {
+  if (wanted === undefined) return [...plan.units];
+  assertUnits(plan, wanted);
+  return plan.units.filter(({ id }) => wanted.includes(id));
 }
 
 /** A leaf file always wins over strikes. */

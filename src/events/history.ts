@@ -5,24 +5,19 @@ import { readEvents } from "./reader.ts";
 export interface HistoryFilter {
   readonly unit?: string;
   /** Its own events, and those of the batches and agents that brought it. */
-  readonly leaf?: string;
+  readonly leaf?: (leaf: string) => boolean;
   /** Types, or the first part of types: `leaf` for `leaf.done` and so on. */
   readonly types?: readonly string[];
 }
 
 /** Events of all writers by their times; those of one writer stay in its order. */
-export async function readHistory(
-  eventsDirectory: string,
-  filter: HistoryFilter = {},
-): Promise<EventEnvelope[]> {
+export async function readHistory(eventsDirectory: string): Promise<EventEnvelope[]> {
   const events: EventEnvelope[] = [];
   await readEvents(eventsDirectory, new Map(), (event) => events.push(event));
-  return selectHistory(events, filter).sort(
-    (a, b) => compare(a.at, b.at) || (a.writer === b.writer ? a.seq - b.seq : 0),
-  );
+  return events.sort((a, b) => compare(a.at, b.at) || (a.writer === b.writer ? a.seq - b.seq : 0));
 }
 
-/** Pure. */
+/** Pure: keeps the order. */
 export function selectHistory(
   events: readonly EventEnvelope[],
   { unit, leaf, types }: HistoryFilter,
@@ -38,9 +33,9 @@ export function selectHistory(
 function aroundLeaf(
   all: readonly EventEnvelope[],
   ofUnit: readonly EventEnvelope[],
-  leaf: string,
+  isChosen: (leaf: string) => boolean,
 ): EventEnvelope[] {
-  const own = ofUnit.filter((event) => event.leaf === leaf);
+  const own = ofUnit.filter(({ leaf }) => leaf !== undefined && isChosen(leaf));
   const attempts = new Set(own.map(attemptOf));
   const writers = new Set(own.map(({ writer }) => writer));
   return all.filter((event) => {

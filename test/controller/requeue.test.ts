@@ -99,7 +99,7 @@ describe("requeue", () => {
   test("refuses what the run does not have, and guesses what was meant", async () => {
     await using run = await someDead();
     await assert.rejects(requeue(asked(run, { units: ["model--step_00"] })), {
-      code: "requeue.unknown",
+      code: "run.unknown-name",
       exitCode: 2,
       hint: `Did you mean "${unitAt(0)}"?`,
     });

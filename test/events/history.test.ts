@@ -27,11 +27,13 @@ const events = [
   event("three", "batch.leased", { unit: "m--main", batch: "b2", attempt: 1, leaves: ["z"] }),
 ];
 
+const is = (wanted: string) => (leaf: string) => leaf === wanted;
+
 describe("the history of a run", () => {
   test("of a leaf is its own, and that of the batches and agents that brought it", () => {
-    const told = selectHistory(events, { leaf: "x" });
+    const told = selectHistory(events, { leaf: is("x") });
     assert.deepEqual(told, events.slice(0, 7));
-    assert.deepEqual(selectHistory(events, { leaf: "nobody" }), []);
+    assert.deepEqual(selectHistory(events, { leaf: is("nobody") }), []);
   });
 
   test("of types takes a whole type, or all that begin alike", () => {
@@ -45,11 +47,11 @@ describe("the history of a run", () => {
 
   test("of a unit leaves out what is about none", () => {
     assert.equal(selectHistory(events, { unit: "m--main" }).length, 7);
-    assert.equal(selectHistory(events, { unit: "m--main", leaf: "y" }).length, 3);
+    assert.equal(selectHistory(events, { unit: "m--main", leaf: is("y") }).length, 3);
   });
 
   test("reads as one line per event, with what the event says besides", () => {
-    const lines = renderHistory(selectHistory(events, { leaf: "x" }))
+    const lines = renderHistory(selectHistory(events, { leaf: is("x") }))
       .trimEnd()
       .split("\n");
     assert.equal(lines.length, 7);

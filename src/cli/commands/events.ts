@@ -1,6 +1,8 @@
 import { resolve } from "node:path";
 import { ExitCode } from "../../base/errors.ts";
-import { readHistory } from "../../events/history.ts";
+import type { EventEnvelope } from "../../events/event.ts";
+import { readHistory, selectHistory } from "../../events/history.ts";
+import { assertUnits, leavesNamed } from "../../run/known-names.ts";
 import { RunLayout } from "../../run/layout.ts";
 import { readPlan } from "../../run/plan-file.ts";
 import type { CommandContext, CommandResult } from "../command.ts";
@@ -19,12 +21,14 @@ export async function eventsCommand(
   context: CommandContext,
 ): Promise<CommandResult> {
   const layout = new RunLayout(resolve(context.cwd, directory));
-  // Says what is wrong with a directory that holds no run.
-  await readPlan(layout);
+  const plan = await readPlan(layout);
+  const all = await readHistory(layout.events);
   const { unit, leaf, type: types } = options;
-  const events = await readHistory(layout.events, {
+  // What an update has taken out of the plan has a history, too.
+  if (unit !== undefined) assertUnits(plan, [unit], named(all, "unit"));
+  const events = selectHistory(all, {
     ...(unit !== undefined && { unit }),
-    ...(leaf !== undefined && { leaf }),
+    ...(leaf !== undefined && { leaf: leavesNamed(plan, [leaf], named(all, "leaf")) }),
     ...(types !== undefined && { types }),
   });
   return {
@@ -32,4 +36,8 @@ export async function eventsCommand(
     data: { schema_version: 1, run: layout.directory, events },
     text: renderHistory(events),
   };
+}
+
+function named(events: readonly EventEnvelope[], key: "unit" | "leaf"): string[] {
+  return events.flatMap((event) => event[key] ?? []);
 }
