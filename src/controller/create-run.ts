@@ -22,6 +22,7 @@ import { findOpenWork, type OpenWork } from "./open-work.ts";
 import { assertCanHoldResults, findDirectory } from "./output-path.ts";
 import { type PlannedProfiles, planProfiles } from "./plan-profiles.ts";
 import { type PlannedTasks, planTasks } from "./plan-tasks.ts";
+import { writeCompletedUnits } from "./progress-files.ts";
 import { publishOpenWork } from "./publish.ts";
 import { storeTravelling, type Travelling } from "./store.ts";
 
@@ -108,6 +109,7 @@ export async function createRun(options: CreateRunOptions): Promise<CreateRunOut
   const final = { ...stored, units: [...published.units] };
   await beginEpoch(layout, final.epoch);
   await writeDerived(layout, wish, final, previous);
+  await writeCompletedUnits(layout, completedUnits(plan, work));
   hold.fenced.throwIfAborted();
   const isNews = previous === undefined || !saysTheSame(previous, final);
   if (isNews) {
@@ -189,6 +191,14 @@ function countSettled(
     nCovered += unit.nCovered;
   }
   return { nWaiting, nCovered };
+}
+
+function completedUnits(plan: Plan, work: ReadonlyMap<UnitId, OpenWork>): UnitId[] {
+  const isCompleted = ({ id, profile }: PlannedUnit): boolean => {
+    const { fingerprints } = plan.profiles[profile] ?? { fingerprints: {} };
+    return work.get(id)?.nCovered === Object.keys(fingerprints).length;
+  };
+  return plan.units.filter(isCompleted).map(({ id }) => id);
 }
 
 /** True when an agent that reads the new plan would do just what it does. Pure. */
@@ -309,9 +319,14 @@ async function writeDerived(
 }
 
 /** Those of calls that died: nobody else writes here. */
-async function sweepTemporaries({ directory }: RunLayout): Promise<void> {
-  for (const name of await readdir(directory)) {
-    if (/^\.eh_.*\.tmp$/.test(name)) await rm(join(directory, name), { force: true });
+async function sweepTemporaries({ directory, progress }: RunLayout): Promise<void> {
+  for (const [place, pattern] of [
+    [directory, /^\.eh_.*\.tmp$/],
+    [progress, /^\.jobs_.*\.tmp$/],
+  ] as const) {
+    for (const name of await readdir(place)) {
+      if (pattern.test(name)) await rm(join(place, name), { force: true });
+    }
   }
 }
 

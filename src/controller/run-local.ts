@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { type Clock, systemClock } from "../base/clock.ts";
-import { ExitCode, OperatorError } from "../base/errors.ts";
+import { ExitCode, messageOf, OperatorError } from "../base/errors.ts";
 import type { RunState } from "../events/run-state.ts";
 import { identifyThisProcess } from "../queue/owner-record.ts";
 import { holdRun } from "../queue/run-owner.ts";
@@ -9,11 +9,12 @@ import type { RunLayout } from "../run/layout.ts";
 import type { Plan } from "../run/plan.ts";
 import { readPlan } from "../run/plan-file.ts";
 import { readRun } from "../run/read-run.ts";
-import { type AgentEnd, agentLog, followAgent } from "./follow-agent.ts";
+import { type AgentEnd, agentLog, type FollowOptions, followAgent } from "./follow-agent.ts";
 import { assertCanHoldResults, findDirectory } from "./output-path.ts";
+import { type AgentsEnd, addFailedUnits, writeCompletedUnits } from "./progress-files.ts";
 import { recordFoundLeaves } from "./record-found.ts";
 import { reopenLeaves } from "./reopen.ts";
-import { openRunView } from "./status.ts";
+import { openRunView, type RunView } from "./status.ts";
 import { assertStored } from "./store.ts";
 
 export interface RunLocalOptions {
@@ -62,6 +63,58 @@ export async function runLocal(options: RunLocalOptions): Promise<RunState> {
     onLook(state);
     return state;
   };
+  let hasBegun = false;
+  let isFailure = true;
+  try {
+    const state = await evaluateOpen(options, { ...agent, fenced: hold.fenced }, look, () => {
+      hasBegun = true;
+    });
+    isFailure = false;
+    return state;
+  } finally {
+    // Whoever has taken over speaks for the run from now on.
+    if (!hold.fenced.aborted) {
+      const end = {
+        isFailure,
+        interrupted: options.interrupted.aborted,
+        at: new Date(clock.now()),
+      };
+      await recordProgress(layout, view, hasBegun ? end : undefined).catch((error: unknown) => {
+        options.say(`warning: ${messageOf(error)}`);
+      });
+    }
+  }
+}
+
+/** For people and old tools; without an end only what is completed: nobody has worked. */
+async function recordProgress(
+  layout: RunLayout,
+  view: RunView,
+  end: Omit<AgentsEnd, "job"> | undefined,
+): Promise<void> {
+  const { state } = await view.look();
+  const completed = state.units.filter((unit) => unit.state === "completed");
+  await writeCompletedUnits(
+    layout,
+    completed.map(({ unit }) => unit),
+  );
+  if (end !== undefined) await addFailedUnits(layout, state, { ...end, job: "local" });
+}
+
+interface AgentOptions extends Omit<FollowOptions, "plan"> {
+  /** Another call holds the directory now. */
+  readonly fenced: AbortSignal;
+}
+
+/** Starts agents until nothing is open. @param onBegin an agent is about to be started */
+async function evaluateOpen(
+  options: RunLocalOptions,
+  agent: AgentOptions,
+  look: () => Promise<RunState>,
+  onBegin: () => void,
+): Promise<RunState> {
+  const { layout, clock = systemClock } = options;
+  const { aborting, fenced } = agent;
   for (let deaths = 0; ; ) {
     const { plan, manifest } = await readRun(layout);
     // Whoever died here before may have left leaf files without a word about them.
@@ -70,8 +123,9 @@ export async function runLocal(options: RunLocalOptions): Promise<RunState> {
     if (before.leaves.open === 0 || options.interrupted.aborted || aborting.aborted) return before;
     await assertStored(plan.harness.store);
     await assertCanHoldResults(plan.output_path);
+    onBegin();
     const end = await lookWhile(look, clock, followAgent({ ...agent, plan }));
-    hold.fenced.throwIfAborted();
+    fenced.throwIfAborted();
     const after = await look();
     if (end.said !== undefined) {
       refuseFailure(end.said, layout, plan);

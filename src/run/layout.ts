@@ -78,6 +78,12 @@ export class RunLayout {
   get progress(): string {
     return join(this.directory, "progress");
   }
+  get completedUnits(): string {
+    return join(this.progress, "jobs_completed.log");
+  }
+  get failedUnits(): string {
+    return join(this.progress, "jobs_failed.log");
+  }
 
   /** One spec file per shard. */
   specs(epoch: number): string {

@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { runToEnd } from "../../src/base/spawn.ts";
 import { openFsQueue } from "../../src/queue/fs-queue.ts";
 import { shardId } from "../../src/run/ids.ts";
-import type { RunLayout } from "../../src/run/layout.ts";
+import { leafDirectory, leafFileName, type RunLayout } from "../../src/run/layout.ts";
 import { RunDirectoryError, readPlan } from "../../src/run/plan-file.ts";
 import { readRun } from "../../src/run/read-run.ts";
 import { type Call, callIn, evalHive, startEvalHive } from "../support/eval-hive.ts";
@@ -63,6 +63,8 @@ function once(units: readonly string[], leaves: readonly string[]): Record<strin
   return Object.fromEntries(units.flatMap((unit) => leaves.map((leaf) => [`${unit} ${leaf}`, 1])));
 }
 
+const leftOver = { "left_over.yaml": "group: left_over\ntask: [small_00, ev_mc]\n" };
+
 describe("create-run refuses by name, before anything is written:", () => {
   const cases: readonly {
     readonly what: string;
@@ -104,6 +106,17 @@ describe("create-run refuses by name, before anything is written:", () => {
       what: "a path that is not there",
       config: () => ({ models: { gone: { path: "./gone", display_name: "Gone" } } }),
       expected: [/"\.\/gone"|\/gone"/],
+    },
+    {
+      what: "a group among what is left out",
+      options: { suites: ["left_over"], taskFiles: leftOver },
+      config: () => ({ eval: { exclude_tasks: ["left_over"] } }),
+      expected: [/names "left_over", which is a group: .*\n.*name its leaves: small_00, ev_mc$/m],
+    },
+    {
+      what: "a plan of which nothing is left",
+      config: () => ({ eval: { exclude_tasks: ["small_00", "small_01"] } }),
+      expected: [/exclude_tasks names every leaf .*: nothing is left to evaluate/],
     },
     {
       what: "a directory that holds something else",
@@ -245,6 +258,37 @@ describe("create-run", { concurrency: 2 }, () => {
       await readFile(place.layout.config, "utf8"),
       await readFile(place.configFile, "utf8"),
     );
+  });
+
+  test("what exclude_tasks leaves out is in no suite, and the rest is all there is to do", async (t) => {
+    const python = requirePython(t);
+    if (python === undefined) return;
+    const suites = ["left_over", "small_00"];
+    await using at = await recorded(python, { suites, leaves: 1, taskFiles: leftOver });
+    const { place, call } = at;
+    const { layout } = place;
+    await place.writeConfig({ suites, config: { eval: { exclude_tasks: ["small_00"] } } });
+    assert.equal((await evalHive(create(place), call)).code, 0);
+    const taskMap = JSON.parse(await readFile(layout.taskMap, "utf8"));
+    assert.deepEqual(taskMap, { left_over: ["ev_mc"] });
+    assert.deepEqual(await publishedLeaves(layout), once(["small-0--main"], ["ev_mc"]));
+    const { plan, manifest } = await readRun(layout);
+    assert.deepEqual(plan.excluded, ["small_00"]);
+    // As if an agent had evaluated it.
+    const [entry] = manifest.values();
+    const fingerprint = plan.profiles["default"]?.fingerprints["ev_mc" as never];
+    assert(entry !== undefined && fingerprint !== undefined);
+    const results = leafDirectory(plan.output_path, entry);
+    await mkdir(results, { recursive: true });
+    await writeFile(join(results, leafFileName("ev_mc" as never, fingerprint)), "");
+    const status = await evalHive(["status", layout.directory, "--detailed", "--json"], call);
+    const [unit] = JSON.parse(status.stdout).units;
+    assert.deepEqual([unit.state, unit.leaf_states], ["completed", { ev_mc: "done" }]);
+    assert.deepEqual(unit.suites, [{ suite: "left_over", done: 1, total: 1 }]);
+
+    assert.equal(await readFile(layout.completedUnits, "utf8"), "");
+    assert.equal((await evalHive(create(place, "--force"), call)).code, 0);
+    assert.equal(await readFile(layout.completedUnits, "utf8"), "small-0--main\n");
   });
 
   test("--dry says what it would do, and writes nothing at all", async (t) => {

@@ -52,6 +52,11 @@ test("one run: interrupted, ended, hung up and gone on with, until all is done a
     assert.deepEqual(await run.ended, { code: 130, signal: undefined });
     assert.equal((await place.leafFiles()).length, slots);
     assert.equal(run.stdout(), "2 of 7 leaves done\nnext: eval-hive status runs/eh_config\n");
+    assert.equal(await readFile(layout.completedUnits, "utf8"), "");
+    assert.match(
+      await readFile(layout.failedUnits, "utf8"),
+      /^small-0--main [-\d]{10} [:\d]{8} manual_cancellation local 2 of 7 leaves done.*\n$/,
+    );
     await nothingRuns();
   });
 
@@ -100,6 +105,7 @@ test("one run: interrupted, ended, hung up and gone on with, until all is done a
       assert.deepEqual(await run.ended, { code: 0, signal: undefined }, run.stderr());
       assert.match(run.stdout(), /^7 of 7 leaves done/m);
       assert.equal((await place.leafFiles()).length, 7);
+      assert.equal(await readFile(layout.completedUnits, "utf8"), "small-0--main\n");
       await nothingRuns();
     },
   );
