@@ -6,7 +6,7 @@ import { indexLeafFiles, type LeafFileIndex } from "../run/coverage.ts";
 import type { UnitId } from "../run/ids.ts";
 import type { RunLayout } from "../run/layout.ts";
 import type { Manifest } from "../run/manifest.ts";
-import type { Plan } from "../run/plan.ts";
+import { type Plan, serverCommandHash } from "../run/plan.ts";
 import { readRun } from "../run/read-run.ts";
 import { logNames } from "./agent-logs.ts";
 import type { BatchRequest } from "./batch-run.ts";
@@ -150,6 +150,7 @@ async function requestMaker(
     signal: shutdown.aborting,
   });
   const logs = logNames(context.layout, plan.job_name, job);
+  const server_command_sha256 = serverCommandHash(profile);
   return (attempt) => {
     const id = processes.newRunId();
     return {
@@ -167,7 +168,7 @@ async function requestMaker(
       engine: profile.engine,
       output_dir: directory,
       owner,
-      record: { run_id: plan.run_id, job, node: context.node, attempt },
+      record: { run_id: plan.run_id, job, node: context.node, attempt, server_command_sha256 },
       log_file: logs.harness(unit),
       cwd: plan.working_directory,
       resident: balancer === undefined ? planned.id : null,

@@ -70,7 +70,12 @@ export interface ResultFile {
   readonly eval_date: string | null;
   readonly eval_config: EvalConfig;
   /** Our own block: what tells a leaf file from other results. */
-  readonly eval_hive: { readonly fingerprint: string | null; readonly run_id: string | null };
+  readonly eval_hive: {
+    readonly fingerprint: string | null;
+    readonly run_id: string | null;
+    /** null: no server; undefined: not recorded. */
+    readonly server_command_sha256: string | null | undefined;
+  };
   /** Tasks with scores of their own, by name: groups are not among them. */
   readonly tasks: ReadonlyMap<string, TaskResult>;
 }
@@ -225,6 +230,7 @@ export function parseResultFile(text: string): ResultFile {
   const file = fieldsOf(parsePythonJson(text));
   if (typeof file.results !== "object") throw new SyntaxError('The file has no "results"');
   const date = numberOf(file.date);
+  const command = member(file.eval_hive, "server_command_sha256");
   const tasks = new Map<string, TaskResult>();
   for (const [name, scores] of Object.entries(fieldsOf(file.results))) {
     if (member(file.configs, name) === undefined) continue;
@@ -236,6 +242,7 @@ export function parseResultFile(text: string): ResultFile {
     eval_hive: {
       fingerprint: textOf(member(file.eval_hive, "fingerprint")),
       run_id: textOf(member(file.eval_hive, "run_id")),
+      server_command_sha256: command === undefined ? undefined : textOf(command),
     },
     tasks,
   };

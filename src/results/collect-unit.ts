@@ -24,6 +24,8 @@ export interface UnitReport {
   readonly invalid: readonly LeafId[];
   /** A leaf file is there and can't be used. */
   readonly unreadable: readonly { readonly path: string; readonly reason: string }[];
+  /** Leaves whose rows are in the table, and whose model was served by another command than the plan's. */
+  readonly served_otherwise: readonly LeafId[];
 }
 
 /** A unit with all that is needed to find its leaf files. */
@@ -34,6 +36,8 @@ export interface CollectedUnit {
   readonly directory: string;
   readonly fingerprints: Readonly<Record<LeafId, Fingerprint>>;
   readonly index: LeafFileIndex;
+  /** As `serverCommandHash` gives it. */
+  readonly server: string | null;
 }
 
 /** One readdir, then the leaf files that the plan names, several at a time. */
@@ -49,6 +53,7 @@ export async function collectUnit(
   );
   const planned = Object.entries<Fingerprint>(unit.fingerprints) as [LeafId, Fingerprint][];
   const missing = planned.map(([id]) => id).filter((id) => !done.has(id) && !invalid.has(id));
+  const served_otherwise: LeafId[] = [];
   const unreadable: UnitReport["unreadable"][number][] = [];
   const found = planned.filter(([id]) => done.has(id));
   const rows = await mapConcurrently(found, async ([id, fingerprint]) => {
@@ -57,7 +62,11 @@ export async function collectUnit(
     if (leaf === undefined || label === undefined)
       throw new TypeError(`No leaf "${id}" in the plan`);
     const read = await readLeaf(path, { name: leaf.name, fingerprint, model: unit.model, label });
-    if (Array.isArray(read)) return read;
+    if ("rows" in read) {
+      const { server } = read;
+      if (server !== undefined && server !== unit.server) served_otherwise.push(id);
+      return read.rows;
+    }
     if (read.reason === undefined) missing.push(id);
     else unreadable.push({ path, reason: read.reason });
     return undefined;
@@ -70,8 +79,15 @@ export async function collectUnit(
     missing,
     invalid: [...invalid],
     unreadable,
+    served_otherwise: served_otherwise.sort(),
   };
   return { rows: complete.flat(), report };
+}
+
+interface ReadLeaf {
+  readonly rows: ScoreRow[];
+  /** As the result file has it. */
+  readonly server: string | null | undefined;
 }
 
 /** The rows of a leaf file, or why it can't be used; no reason: it is gone again. */
@@ -83,16 +99,17 @@ async function readLeaf(
     readonly model: ModelColumns;
     readonly label: LeafLabel;
   },
-): Promise<ScoreRow[] | { reason: string | undefined }> {
+): Promise<ReadLeaf | { reason: string | undefined }> {
   try {
     const file = parseResultFile(await readFile(path, "utf8"));
-    const { fingerprint } = file.eval_hive;
+    const { fingerprint, server_command_sha256: server } = file.eval_hive;
     if (fingerprint !== expected.fingerprint) {
       return { reason: `it holds the fingerprint ${fingerprint ?? "of nobody"}` };
     }
     const task = file.tasks.get(expected.name);
     if (task === undefined) return { reason: `it has no results of "${expected.name}"` };
-    return leafRows(file, task, { model: expected.model, label: expected.label, path });
+    const { model, label } = expected;
+    return { rows: leafRows(file, task, { model, label, path }), server };
   } catch (error) {
     if (isMissing(error)) return { reason: undefined };
     return { reason: errnoAdvice(error) ?? messageOf(error) };

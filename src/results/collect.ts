@@ -5,7 +5,7 @@ import { indexLeafFiles, type LeafFileIndex } from "../run/coverage.ts";
 import type { UnitId } from "../run/ids.ts";
 import { leafDirectory, type RunLayout } from "../run/layout.ts";
 import type { ManifestEntry } from "../run/manifest.ts";
-import type { Plan } from "../run/plan.ts";
+import { type Plan, serverCommandHash } from "../run/plan.ts";
 import { readRun } from "../run/read-run.ts";
 import { type Changes, readOldScores, trackChanges } from "./changes.ts";
 import { type CollectedUnit, collectUnit, type UnitReport } from "./collect-unit.ts";
@@ -22,6 +22,8 @@ export interface CollectReport {
   readonly units: readonly UnitReport[];
   /** Against the file that was there before; undefined when there was none. */
   readonly changes: Changes | undefined;
+  /** Checkpoints that the plan does not hold yet: no unit, so they are not among what is missing. */
+  readonly not_found: Plan["not_found"];
   readonly warnings: readonly string[];
 }
 
@@ -73,7 +75,8 @@ export async function collectScores(
     rows: nRows,
     units: reports,
     changes: tracker?.result(),
-    warnings: warnAboutTwins(units),
+    not_found: plan.not_found,
+    warnings: [...warnAboutTwins(units), ...warnAboutServers(reports)],
   };
 }
 
@@ -83,14 +86,16 @@ function listUnits(plan: Plan, manifest: ReadonlyMap<UnitId, ManifestEntry>): Co
   return plan.units
     .map(({ id, profile }) => {
       const entry = manifest.get(id);
-      const fingerprints = plan.profiles[profile]?.fingerprints;
-      if (entry === undefined || fingerprints === undefined) {
+      const settings = plan.profiles[profile];
+      if (entry === undefined || settings === undefined) {
         throw new TypeError(`Unit "${id}" of the plan has no manifest entry or no profile`);
       }
+      const { fingerprints } = settings;
+      const server = serverCommandHash(settings);
       const index = indexes.get(profile) ?? indexLeafFiles(fingerprints);
       indexes.set(profile, index);
       const directory = leafDirectory(plan.output_path, entry);
-      return { id, model: modelColumns(entry), directory, fingerprints, index };
+      return { id, model: modelColumns(entry), directory, fingerprints, index, server };
     })
     .sort(compareUnits);
 }
@@ -121,6 +126,18 @@ function warnAboutTwins(units: readonly CollectedUnit[]): string[] {
       const ids = group.map(({ id }) => `"${id}"`).join(", ");
       return `${ids} have the same model and step: their rows can't be told apart by the key; give each a model_key of its own`;
     });
+}
+
+/** How a model is served should not change its scores; sometimes it does. */
+function warnAboutServers(units: readonly UnitReport[]): string[] {
+  return units.flatMap(({ unit, complete, served_otherwise: leaves }) => {
+    if (leaves.length === 0) return [];
+    const first = leaves.slice(0, 3).join(", ");
+    const named = leaves.length > 3 ? `${first} and ${leaves.length - 3} more` : first;
+    return [
+      `"${unit}": ${leaves.length} of ${complete} results were made with another inference_server_command than the run has now (${named}); they count`,
+    ];
+  });
 }
 
 /** An output path that is not mounted looks like a run without results: no reason to empty the table. */

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { sha256 } from "../base/json.ts";
 import { HarnessVersions, Leaf, SuiteNode } from "../lmeval/protocol.ts";
 import type { Fingerprint, LeafId, UnitId } from "./ids.ts";
 
@@ -25,16 +26,26 @@ export const Profile = z.strictObject({
   request_timeout_s: z.number().positive(),
   request_retries: z.int().positive(),
   /** Of a leaf's loading, and of its scoring. */
-  phase_timeout_s: z.number().positive(),
+  phase_timeout_s: z.number().positive().default(7_200),
   request_cache_dir: z.string().nullable(),
   /** How the harness sends: as RunRequest says. No part of a fingerprint. */
-  engine: z.enum(["fast", "plain"]),
+  engine: z.enum(["fast", "plain"]).default("fast"),
   offline: z.enum(["auto", "always", "never"]),
   /** The harness's inputs of the fingerprint that belong to the evaluation arguments. */
   inputs: z.record(z.string(), z.unknown()),
   fingerprints: z.record(leafIdText, fingerprintText),
 });
 export type Profile = z.output<typeof Profile>;
+
+/**
+ * What results say of the command that served their model: no part of the fingerprint, since how a model is served should
+ * not change its scores. A hash, because the command may hold what is not for everyone. null: serverless.
+ */
+export function serverCommandHash({
+  server_command,
+}: Pick<Profile, "server_command">): string | null {
+  return server_command === null ? null : sha256(server_command);
+}
 
 export const PlannedUnit = z.strictObject({
   id: unitIdText,
@@ -46,7 +57,10 @@ export const PlannedUnit = z.strictObject({
 });
 export type PlannedUnit = z.output<typeof PlannedUnit>;
 
-/** eh_plan.json: everything that was decided when the run was created. Replaced whole by `--update`. */
+/**
+ * eh_plan.json: everything that was decided when the run was created. Replaced whole by `--update`. Plans that lie on disks
+ * keep being read: what is added within a schema version has a default, which says what eval-hive did before.
+ */
 export const Plan = z.strictObject({
   schema_version: z.literal(1),
   /** Random, for the life of the run directory. */
@@ -84,6 +98,7 @@ export const Plan = z.strictObject({
   not_found: z.array(
     z.strictObject({ model: z.string(), path: z.string(), steps: z.array(integer) }),
   ),
+  /** Ids of leaves that the config leaves out (`eval.exclude_tasks`): neither in `suites` nor in `leaves`. */
   excluded: z.array(z.string()),
   warnings: z.array(z.string()),
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { copyFile, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
-import { parsePythonJson } from "../../src/base/json.ts";
+import { parsePythonJson, sha256 } from "../../src/base/json.ts";
 import { collectScores } from "../../src/results/collect.ts";
 import { scoreColumns } from "../../src/results/row.ts";
 import { openTable, type TableRow } from "../../src/results/table.ts";
@@ -36,6 +36,31 @@ const key = (row: TableRow) =>
   `${row.model} ${row.step} ${row.task} ${row.metric} ${row.metric_filter}`;
 
 describe("collect", () => {
+  test("counts what was made with another server command, and says so", async () => {
+    await using directory = await temporaryDirectory();
+    const { layout, outputPath, entries, plan } = await completeRun(directory.path);
+    const [entry] = entries;
+    assert.ok(entry !== undefined);
+    const served = (leaf: string, command: string | null) =>
+      writeLeaf(outputPath, entry, leaf, {
+        version: "0.4.12",
+        block: { server_command_sha256: command === null ? null : sha256(command) },
+      });
+    const profile = { ...plan.profiles["default"], server_command: "serve --now" };
+    await writeRun(layout, { ...plan, profiles: { default: profile } } as typeof plan, entries);
+    await served("eh_choice", "serve --now");
+    assert.deepEqual((await collect(layout)).warnings, []);
+
+    await served("eh_choice", "serve --as-before");
+    await served("eh_cloze", null);
+    const { warnings, units, rows } = await collect(layout);
+    assert.deepEqual(warnings, [
+      '"tiny--main": 2 of 6 results were made with another inference_server_command than the run has now (eh_choice, eh_cloze); they count',
+    ]);
+    assert.deepEqual(units[0]?.served_otherwise, ["eh_choice", "eh_cloze"]);
+    assert.equal(rows, 42);
+  });
+
   test("gives the rows that real lm_eval files of both versions stand for", async () => {
     await using directory = await temporaryDirectory();
     const { layout, entries, outputPath } = await completeRun(directory.path);

@@ -164,11 +164,13 @@ export async function writeLeaf(
     readonly fingerprint?: string;
     readonly edit?: (text: string) => string;
     readonly invalid?: boolean;
+    /** More of our block. */
+    readonly block?: Readonly<Record<string, string | null>>;
   } = {},
 ): Promise<string> {
   const { task = leaf, version = "0.4.13", fingerprint = fingerprintOf(leaf) } = options;
   const text = await readFile(join(fixtures, `${task}.lm_eval-${version}.json`), "utf8");
-  const block = stringifyJson({ fingerprint, inputs: {}, run_id: "run-1" });
+  const block = stringifyJson({ fingerprint, inputs: {}, run_id: "run-1", ...options.block });
   const whole = text.replace(/\}\s*$/, `, "eval_hive": ${block}}`);
   const nameOf = options.invalid === true ? invalidFileName : leafFileName;
   const directory = leafDirectory(outputPath, entry);

@@ -108,6 +108,9 @@ test("status and collect tell of a run while it goes on, and of what has become 
     );
     assert.match(run.stdout(), /^small-0--main: invalid: merged: /m);
     assert.match(run.stdout(), /^next: eval-hive status /m);
+    const failed = (await readFile(layout.failedUnits, "utf8")).split("\n");
+    assert.match(failed[0] ?? "", /^small-0--main .* eval_failures local 2 of 4 leaves done/);
+    assert.match(failed[1] ?? "", /^small-1--main .* server_startup_failed local .*exit code 7/);
   });
 
   const status = async () => (await evalHive(["status", layout.directory], call)).stdout;
@@ -241,7 +244,8 @@ async function assertRow(row: StoredRow, directory: string): Promise<void> {
   );
   const seconds = new Date(file.date * 1000).toISOString().slice(0, 19);
   assert.match(row["eval_date"] as string, new RegExp(`^${seconds}(\\.\\d{6})?\\+00:00$`));
-  const { fingerprint, run_id } = file.eval_hive;
+  const { fingerprint, run_id, server_command_sha256 } = file.eval_hive;
+  assert.match(server_command_sha256, /^[0-9a-f]{64}$/);
   assert.match(run_id, /^[0-9a-f]{16}$/);
   assert.deepEqual([row["fingerprint"], row["run_id"]], [fingerprint, run_id]);
   const { lm_eval_version } = row["eval_config"] as Record<string, unknown>;
