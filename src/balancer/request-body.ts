@@ -143,6 +143,7 @@ export class RequestBody implements Enrolled {
     this.#read();
     this.resume();
     this.#discarding = setTimeout(() => this.#incoming.destroy(), discardMs);
+    this.#incoming.on("close", () => clearTimeout(this.#discarding));
   }
 
   /** The client is gone. */
@@ -177,7 +178,6 @@ export class RequestBody implements Enrolled {
     this.#reading = true;
     this.#incoming.on("data", (chunk: Buffer) => this.#take(chunk));
     this.#incoming.on("end", () => this.#end());
-    this.#incoming.on("close", () => clearTimeout(this.#discarding));
   }
 
   #take(chunk: Buffer): void {
