@@ -34,6 +34,8 @@ interface Seat {
   response: ServerResponse | undefined;
   /** Since the latest one ended. */
   idleSince: number;
+  /** Since when all of its answer is here, and not all of it taken. */
+  stuckSince: number | undefined;
 }
 
 /** The side that clients see: Node's HTTP server, which refuses what two parsers could read in two ways. */
@@ -65,7 +67,8 @@ export class Front implements AsyncDisposable {
     // A client may shut its own side after the request: that alone does not mean that it has gone.
     Object.assign(this.#server, { httpAllowHalfOpen: true });
     this.#server.on("connection", (socket: Socket) => {
-      const seat: Seat = { response: undefined, idleSince: clock.monotonic() };
+      const idleSince = clock.monotonic();
+      const seat: Seat = { response: undefined, idleSince, stuckSince: undefined };
       this.#seats.set(socket, seat);
       socket.on("end", () => this.#ended(seat));
       socket.on("close", () => this.#seats.delete(socket));
@@ -82,12 +85,20 @@ export class Front implements AsyncDisposable {
     return await listen(this.#server, host, ports);
   }
 
-  /** Ends bodies that come too slowly, and connections that nobody uses. */
+  /** Ends bodies that come too slowly, answers that nobody takes, and connections that nobody uses. */
   tick(): void {
     for (const body of this.#bodies.list()) if (body.isTooSlow) body.fail("too-slow");
-    const oldest = this.#deps.clock.monotonic() - this.#deps.limits.clientIdleMs;
-    for (const [socket, { response, idleSince }] of this.#seats) {
-      if (response?.writableFinished === true && idleSince < oldest) socket.destroy();
+    const { clock, limits } = this.#deps;
+    const now = clock.monotonic();
+    for (const [socket, seat] of this.#seats) {
+      const { response, idleSince } = seat;
+      if (response?.writableEnded !== true) continue;
+      if (response.writableFinished) {
+        if (now - idleSince > limits.clientIdleMs) socket.destroy();
+      } else {
+        seat.stuckSince ??= now;
+        if (now - seat.stuckSince > limits.takeAnswerMs) socket.destroy();
+      }
     }
   }
 
@@ -140,7 +151,7 @@ export class Front implements AsyncDisposable {
   #open(incoming: IncomingMessage, response: ServerResponse, body: RequestBody): Reply {
     const reply = new Reply(response);
     const seat = this.#seats.get(incoming.socket);
-    if (seat !== undefined) seat.response = response;
+    if (seat !== undefined) Object.assign(seat, { response, stuckSince: undefined });
     reply.onClosed = () => {
       body.release();
       if (seat !== undefined) seat.idleSince = this.#deps.clock.monotonic();

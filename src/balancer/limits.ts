@@ -11,6 +11,8 @@ export interface Limits {
   /** And so long for its body, plus the time that its bytes take at `bodyBytesPerS`. */
   readonly bodyMs: number;
   readonly bodyBytesPerS: number;
+  /** And so long to take an answer that is there: until then its bytes are held. */
+  readonly takeAnswerMs: number;
   /** A client's connection that carries no request is closed after it: later than clients close theirs (aiohttp: 15 s). */
   readonly clientIdleMs: number;
 
@@ -52,6 +54,7 @@ export const defaultLimits: Limits = {
   headMs: 30_000,
   bodyMs: 30_000,
   bodyBytesPerS: 1024,
+  takeAnswerMs: 600_000,
   clientIdleMs: 120_000,
 
   connectMs: 2_000,

@@ -103,6 +103,19 @@ describe("a slow client", () => {
     clearInterval(drip);
   });
 
+  test("that does not take its answer is cut off, and what was held for it is free again", async () => {
+    const large = "x".repeat(40 << 20);
+    await using upstream = await startUpstream(({ response }) => answer(response, 200, large));
+    const limits = { holdBytes: 64 << 20, takeAnswerMs: 300 };
+    await using balancing = await balance([upstream], { limits });
+    using deaf = await openRaw(balancing.url);
+    deaf.socket.pause();
+    deaf.say("GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
+    await until(async () => (await balancing.status()).held_bytes > large.length);
+    await until(async () => (await balancing.status()).held_bytes === 0);
+    assert.deepEqual((await balancing.status()).in_flight, 0);
+  });
+
   test("whose connection is idle for long is cut off between requests, not during one", async () => {
     let reply: (() => void) | undefined;
     await using upstream = await startUpstream(({ response }) => {
