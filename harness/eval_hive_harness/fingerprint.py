@@ -13,7 +13,7 @@ from typing import Any
 
 from . import arguments
 from .code_files import code_files
-from .data_files import data_content
+from .data_files import data_content, missing_data
 from .overrides import canonical_json, decode_overrides, sha256_of
 from .task_yaml import FunctionRef, read_task_file
 
@@ -56,7 +56,7 @@ def task_inputs(leaf: dict[str, Any]) -> dict[str, Any]:
         "kind": leaf["source"]["kind"],
         "num_fewshot": arguments.parse_value(config.get("num_fewshot")),
         "config": values,
-        "data": _portable(data_content(config), refs),
+        "data": _portable(data_content(config, _task_files(leaf["source"])), refs),
         "code": [[os.path.basename(path), _file_sha256(path)] for path in code_files(refs)],
     }
 
@@ -115,6 +115,17 @@ def merged_config(source: dict[str, Any], overrides: dict[str, Any]) -> dict[str
     if source["kind"] == "inline":
         return dict(overrides)
     return {**read_task_file(source["yaml_path"]).values, **overrides}
+
+
+def unseen_data(leaf: dict[str, Any]) -> list[str]:
+    """Local data that a leaf names and that is not there: only the name is in its fingerprint, no content."""
+    config = merged_config(leaf["source"], decode_overrides(leaf["overrides"]))
+    return missing_data(config, _task_files(leaf["source"]))
+
+
+def _task_files(source: dict[str, Any]) -> tuple[str, ...]:
+    """The file that says the task, with what it includes; for an inline task its group's."""
+    return read_task_file(source["yaml_path"]).files
 
 
 def installed_lm_eval() -> str:

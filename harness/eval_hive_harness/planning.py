@@ -142,6 +142,10 @@ class _Describer:
         }
         leaf |= self._described(spec, config)
         leaf["inputs"] = fingerprint.task_inputs(leaf)
+        for text in fingerprint.unseen_data(leaf):
+            self._warn(
+                f'Task "{spec.name}" names local data that is not there, "{text}": no change of it will be noticed'
+            )
         self._ids[spec.key] = name
         self.leaves[name] = leaf
         return leaf, config

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { cp, mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { type PythonCalls, planFixtures, startPythonCalls } from "../support/python-calls.ts";
-import { requirePython } from "../support/require.ts";
+import { requirePython, root } from "../support/require.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
 type Inputs = Record<string, unknown>;
@@ -21,16 +21,23 @@ describe("fingerprints", () => {
     assert.ok(python, "no Python");
     return python.call("fingerprint", name, args, cwd);
   };
-  const taskInputs = (suite: string, name: string, overrides: object = {}): Promise<Inputs> =>
+  const taskInputs = (
+    suite: string,
+    name: string,
+    overrides: object = {},
+    cwd = suite,
+  ): Promise<Inputs> =>
     call(
       "task_inputs",
       [{ name, overrides, source: { kind: "task", yaml_path: join(suite, `${name}.yaml`) } }],
-      suite,
+      cwd,
     );
   /** Of the task "mc_a", or another, in a suite; `model_args` and `lm_eval_args` of a local server. */
   const fingerprint = async (
     options: {
       suite?: string;
+      /** Default: the suite's. */
+      cwd?: string;
       name?: string;
       overrides?: object;
       args?: object;
@@ -39,7 +46,7 @@ describe("fingerprints", () => {
     } = {},
   ): Promise<string> => {
     const { suite = planFixtures, name = "mc_a", overrides = {}, args = {}, model = {} } = options;
-    const task = await taskInputs(suite, name, overrides);
+    const task = await taskInputs(suite, name, overrides, options.cwd);
     const evaluation = await call<Inputs>("evaluation_inputs", [
       { model_args: model, lm_eval_args: { ...api, ...args } },
       ...(options.lm_eval === undefined ? [] : [options.lm_eval]),
@@ -184,6 +191,108 @@ describe("fingerprints", () => {
     assert.equal(await fingerprint({ suite: join(directory.path, "again") }), plain);
   });
 
+  describe("of a task that loads its data itself", () => {
+    const files = {
+      "own.yaml":
+        "include: base/loaded\ntask: own\ndataset_kwargs: {data_files: {test: d/*.jsonl}}",
+      "base/loaded": "custom_dataset: !function code.load\ntest_split: test",
+      "base/code.py": "def load(**kwargs): ...",
+    };
+    /** From another directory than the suite's, as most runs are planned. */
+    const own = (suite: string, overrides: object = {}) =>
+      fingerprint({ suite, name: "own", overrides, cwd: "/" });
+
+    for (const [where, folder] of Object.entries({
+      "its file": "d",
+      "the file of its function": "base/d",
+    })) {
+      test(`local data beside ${where} enter by content, wherever the suite lies`, async () => {
+        await using directory = await temporaryDirectory();
+        const suite = join(directory.path, "suite");
+        await writeFiles(suite, files);
+        const without = await own(suite);
+        await writeFiles(suite, { [`${folder}/one.jsonl`]: "{}\n" });
+        const plain = await own(suite);
+        assert.notEqual(plain, without);
+        await writeFiles(suite, { [`${folder}/one.jsonl`]: "{}\n{}\n" });
+        assert.notEqual(await own(suite), plain);
+        await writeFiles(suite, { [`${folder}/one.jsonl`]: "{}\n", [`${folder}/notes`]: "" });
+        assert.equal(await own(suite), plain);
+        await rename(suite, join(directory.path, "moved"));
+        assert.equal(await own(join(directory.path, "moved")), plain);
+      });
+    }
+
+    test("two different files of one name both count, two equal ones as one", async () => {
+      await using directory = await temporaryDirectory();
+      const suite = directory.path;
+      await writeFiles(suite, { ...files, "d/one.jsonl": "{}\n" });
+      const plain = await own(suite);
+      await writeFiles(suite, { "base/d/one.jsonl": "{}\n" });
+      assert.equal(await own(suite), plain);
+      const seen = new Set([plain]);
+      for (const path of ["base/d/one.jsonl", "d/one.jsonl"]) {
+        await writeFiles(suite, { [path]: "[]\n" });
+        seen.add(await own(suite));
+        await writeFiles(suite, { [path]: "{}\n" });
+      }
+      assert.equal(seen.size, 3);
+    });
+
+    test("folders count without what Python leaves there, other arguments when they name a file", async () => {
+      await using directory = await temporaryDirectory();
+      const suite = directory.path;
+      await writeFiles(suite, { ...files, "words.txt": "a", "d/one.jsonl": "{}\n" });
+      const kwargs = (more: object) => ({ dataset_kwargs: { data_dir: ".", ...more } });
+      const plain = await own(suite, kwargs({}));
+      await writeFiles(suite, { "base/__pycache__/code.pyc": "" });
+      assert.equal(await own(suite, kwargs({})), plain);
+
+      const words = { dataset_kwargs: { split: "d", words: "words.txt" } };
+      const before = await own(suite, words);
+      await writeFiles(suite, { "d/one.jsonl": "{}\n{}\n" });
+      assert.equal(await own(suite, words), before);
+      await writeFiles(suite, { "words.txt": "b" });
+      assert.notEqual(await own(suite, words), before);
+    });
+
+    test("each of the demo's tasks is another one when its questions change", async () => {
+      await using directory = await temporaryDirectory();
+      const suite = join(directory.path, "tasks");
+      await cp(join(root, "examples/demo/tasks"), suite, { recursive: true });
+      const yamls = (await readdir(suite)).filter((file) =>
+        /^demo_(?!knowledge).*\.yaml$/.test(file),
+      );
+      assert.ok(yamls.length >= 8);
+      const all = () =>
+        Promise.all(
+          yamls.map((file) => fingerprint({ suite, name: file.replace(".yaml", ""), cwd: "/" })),
+        );
+      const before = await all();
+      for (const file of await readdir(join(suite, "data"))) {
+        const text = await readFile(join(suite, "data", file), "utf8");
+        await writeFile(join(suite, "data", file), text.slice(text.indexOf("\n") + 1));
+      }
+      const after = new Set(await all());
+      assert.deepEqual(
+        yamls.filter((_, index) => after.has(before[index] ?? "")),
+        [],
+      );
+    });
+  });
+
+  test("what no local file is named by keeps the fingerprint that it had", async () => {
+    const inputs = await taskInputs(planFixtures, "mc_a", {
+      custom_dataset: { "!function": "functions.keep", directory: planFixtures },
+      dataset_path: null,
+      dataset_kwargs: { size: 4, name: "en", folder: "/data/en", data_files: "hf://a/b.json" },
+    });
+    assert.deepEqual(inputs.data, {
+      path: null,
+      kwargs: { size: 4, name: "en", folder: "en", data_files: "hf://a/b.json" },
+    });
+  });
+
   test("inputs are small, hold no absolute path or address, and give the fingerprint back", async () => {
     const overrides = {
       description: "x".repeat(10_000),
@@ -209,3 +318,13 @@ describe("fingerprints", () => {
     assert.notEqual(await of("an"), await of(["a", "n"]));
   });
 });
+
+async function writeFiles(
+  directory: string,
+  files: Readonly<Record<string, string>>,
+): Promise<void> {
+  for (const [name, text] of Object.entries(files)) {
+    await mkdir(join(directory, name, ".."), { recursive: true });
+    await writeFile(join(directory, name), text);
+  }
+}

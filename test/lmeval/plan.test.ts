@@ -209,6 +209,31 @@ for (const version of ["0.4.13", "0.4.12"] as const) {
       assert.doesNotMatch(text, /functions|_mc_base/);
     });
 
+    test("names local data that is nowhere, unless they are a data set's own files on the Hub", async () => {
+      const loaded = (name: string) => [`task: ${name}`, "custom_dataset: !function code.load"];
+      await using suite = await localSuite({
+        "code.py": "def load(**kwargs): ...",
+        "here.jsonl": "{}",
+        "a.yaml": mc("a", "dataset_kwargs: {data_files: {test: gone/mc.jsonl}}"),
+        "b.yaml": [...loaded("b"), "dataset_kwargs: {data_files: [here.jsonl, gone.jsonl]}"].join(
+          "\n",
+        ),
+        "c.yaml": [...loaded("c"), "dataset_kwargs: {data_dir: gone, data_files: ''}"].join("\n"),
+        "d.yaml": mc("d", "dataset_kwargs: {data_files: 'https://example.com/x.json'}"),
+        "e.yaml": "task: e\ndataset_path: org/set\ndataset_kwargs: {data_files: en.jsonl}",
+        "f.yaml": [...loaded("f"), "dataset_kwargs: {data_files: '*.jsonl', size: 3}"].join("\n"),
+      });
+      const { warnings } = await plan([..."abcdef"], { include_path: suite.path });
+      assert.deepEqual(
+        warnings.map((text) => /Task "(.*)" names local data .* "(.*)": no/.exec(text)?.slice(1)),
+        [
+          ["a", "gone/mc.jsonl"],
+          ["b", "gone.jsonl"],
+          ["c", "gone"],
+        ],
+      );
+    });
+
     test("the include path's task hides lm_eval's own of that name", async () => {
       await using suite = await localSuite({ "arc.yaml": mc("arc_easy") });
       const local = await plan(["arc_easy", "sciq"], { include_path: suite.path });
