@@ -2,8 +2,9 @@ import { EnvironmentError } from "../base/errors.ts";
 import { runToEnd } from "../base/spawn.ts";
 
 /**
- * The values of `env_vars` as bash expands them inside double quotes, in order, so that a later one may use an earlier one
- * (`${SCRATCH}/cache`, `$(hostname)`, `$(pwd)`). Only the named variables are returned.
+ * The values of `env_vars` as bash expands them in a here-document, in order, so that a later one may use an earlier one
+ * (`${SCRATCH}/cache`, `$(hostname)`, `$(pwd)`): quotes are text, but inside `$(…)`, backticks and `${…}`, where they
+ * quote. Only the named variables are returned.
  * @throws {EnvironmentError} when bash is missing or reports an error. @throws the signal's reason when it aborts first.
  */
 export async function expandEnvVars(
@@ -13,7 +14,7 @@ export async function expandEnvVars(
 ): Promise<Record<string, string>> {
   const names = Object.keys(envVars);
   if (names.length === 0) return {};
-  const exports = names.map((name) => `export ${name}="${quoteForExpansion(envVars[name] ?? "")}"`);
+  const exports = names.map((name) => exportExpanded(name, envVars[name] ?? ""));
   // Each value between two zero bytes: it may hold line breaks.
   const prints = names.map((name) => `printf '%s\\0' "$${name}"`);
   const { code, stdout, stderr } = await runToEnd(
@@ -24,16 +25,28 @@ export async function expandEnvVars(
   signal?.throwIfAborted();
   if (code !== 0) {
     throw new EnvironmentError("env-vars.expand", `Cannot expand env_vars: ${stderr.trim()}`, {
-      hint: "The values are expanded by bash inside double quotes; try them in a shell.",
+      hint: "The values are expanded by bash as in a here-document (<<END); try them in a shell.",
     });
   }
   const values = stdout.split("\0");
   return Object.fromEntries(names.map((name, i) => [name, values[i] ?? ""]));
 }
 
-/** Quotes end neither the string nor the command substitutions inside it. */
-function quoteForExpansion(value: string): string {
-  return value.replaceAll('"', '\\"');
+/** Lines of a script that stops at a value which can't be expanded: then nothing is read, not even the line's end. */
+function exportExpanded(name: string, value: string): string {
+  let end = "EH_END";
+  while (value.includes(end)) end += "_";
+  const [backslashes = ""] = /\\*$/.exec(value) ?? [];
+  // A single one would take the end of the line with it.
+  const text = backslashes.length % 2 === 0 ? value : `${value}\\`;
+  return [
+    "unset EH_EXPANDED",
+    `IFS= read -r -d '' EH_EXPANDED <<${end} || true`,
+    text,
+    end,
+    '[ -n "$EH_EXPANDED" ]',
+    `export ${name}="\${EH_EXPANDED%?}"`,
+  ].join("\n");
 }
 
 /** Variables that would make lm_eval believe it is one rank of many, or send loopback traffic to a proxy. */

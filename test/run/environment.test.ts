@@ -5,7 +5,7 @@ import { expandEnvVars, withoutHidden } from "../../src/run/environment.ts";
 const base = { PATH: process.env.PATH, SCRATCH: "/scratch/me and you" };
 
 describe("expandEnvVars", () => {
-  test("expands as bash does inside double quotes, later ones from earlier ones", async () => {
+  test("expands as bash does in a here-document, later ones from earlier ones", async () => {
     const values = await expandEnvVars(
       { CACHE: "${SCRATCH}/hf", DEEP: "$CACHE/deep", SAID: 'he said "$(echo hi)"\n*', EMPTY: "" },
       base,
@@ -19,6 +19,31 @@ describe("expandEnvVars", () => {
     });
   });
 
+  test("quotes are text, but inside of what is expanded they quote", async () => {
+    const values = await expandEnvVars(
+      {
+        TWO: '$(echo "a  b")',
+        TICKS: '`printf "%s" "c  d"`',
+        UNSET: '${NOT_SET_HERE:-"e  f"}',
+        JSON: '{"a": "$(echo "$SCRATCH")", "b": \'$\'}',
+        NESTED: '"$(echo "$(echo \'"\')" | tr \'"\' "\'")"',
+        COST: "\\$5 \\\\ C:\\",
+        LINES: "EH_END\nlast\n\n",
+      },
+      base,
+      { cwd: "/" },
+    );
+    assert.deepEqual(values, {
+      TWO: "a  b",
+      TICKS: "c  d",
+      UNSET: "e  f",
+      JSON: '{"a": "/scratch/me and you", "b": \'$\'}',
+      NESTED: `"'"`,
+      COST: "$5 \\ C:\\",
+      LINES: "EH_END\nlast\n\n",
+    });
+  });
+
   test("starts where it is told, and ends when it is told", async () => {
     assert.deepEqual(await expandEnvVars({ HERE: "$(pwd)" }, base, { cwd: "/usr" }), {
       HERE: "/usr",
@@ -29,9 +54,13 @@ describe("expandEnvVars", () => {
   });
 
   test("reports what bash can't expand", async () => {
-    await assert.rejects(expandEnvVars({ BAD: "${" }, base, { cwd: "/" }), {
-      code: "env-vars.expand",
-    });
+    for (const BAD of ["${", "$(", "`", "$((1/0))", "${GONE?is not set}"]) {
+      await assert.rejects(
+        expandEnvVars({ BAD }, { ...base, BAD: "inherited" }, { cwd: "/" }),
+        { code: "env-vars.expand" },
+        BAD,
+      );
+    }
   });
 });
 
