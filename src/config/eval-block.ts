@@ -19,7 +19,10 @@ export const evaluationFields = {
     reservedArguments,
   ).default({}),
   timeout: integer(1, "Seconds until one attempt of one request is given up.").default(600),
-  max_retries: integer(1, "Attempts per request.").default(5),
+  max_retries: integer(
+    1,
+    "Attempts that lm_eval makes per request; with a server command at least 8, and the balancer asks again by itself before one of them fails.",
+  ).default(5),
   phase_timeout_minutes: integer(
     1,
     "Minutes that a task may take to load its data, and as many to score its answers, before it counts as failed. Requests have their own timeout.",

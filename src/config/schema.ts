@@ -9,9 +9,11 @@ import { environmentFields, jobName, slurmFields } from "./slurm-block.ts";
 const QueueBlock = z.strictObject({
   kind: z
     .enum(["filesystem", "nats", "auto"])
-    .describe("Where work waits: the run directory, or a NATS server.")
+    .describe(
+      "Where work waits: the run directory, or a NATS server. Not there yet: nats; auto is filesystem.",
+    )
     .default("filesystem"),
-  url: name("Of the NATS server, e.g. nats://login1:4222.").nullable().default(null),
+  url: name("Not there yet. Of the NATS server, e.g. nats://login1:4222.").nullable().default(null),
 });
 
 const harnessCommand = z
@@ -40,18 +42,23 @@ export const Config = z.strictObject({
   ...slurmFields,
   ...environmentFields,
   ...serverFields,
-  task_batch_size: integer(1, "Leaves per batch; null: suites one after another, leaf by leaf.")
+  task_batch_size: integer(
+    1,
+    "null: suites one after another, leaf by leaf. Any number: batches side by side, longest first, as small as 256 per model allow.",
+  )
     .nullable()
     .default(8),
   eval: EvalBlock.describe("What is evaluated, and how lm_eval is called."),
   output_path: name("Folder of the results."),
-  request_cache_dir: name("Folder of lm_eval's request cache; null: no cache.")
+  request_cache_dir: name("Not there yet. Folder of lm_eval's request cache; null: no cache.")
     .nullable()
     .default(null),
-  prepare_tokenizer: name("Tokenizer that prepare uses; null: the model's.")
+  prepare_tokenizer: name("Not there yet. Tokenizer that prepare uses; null: the model's.")
     .nullable()
     .default(null),
-  hf_result_repo: name("Data set repository on the Hugging Face Hub that keeps scores.parquet.")
+  hf_result_repo: name(
+    "Not there yet. Data set repository on the Hugging Face Hub that keeps scores.parquet.",
+  )
     .nullable()
     .default(null),
   harness_command: harnessCommand.nullable().default(null),
@@ -62,7 +69,9 @@ export const Config = z.strictObject({
   offline: offline.default("auto"),
   legacy: z
     .enum(["check", "trust", "ignore"])
-    .describe("Results of other tools: count if nothing contradicts the plan, by name, or not.")
+    .describe(
+      "Not there yet: ignore. Results of other tools: count if nothing contradicts the plan, by name, or not.",
+    )
     .default("check"),
   queue: QueueBlock.describe("How work is handed out.").default({
     kind: "filesystem",

@@ -35,9 +35,12 @@ export const serverFields = {
   ).default(1),
   servers_per_node: integer(
     1,
-    "Servers that share a node; each gets a slice of its devices.",
+    "Servers that share a node, each with a slice of its devices. Not there yet: 1.",
   ).default(1),
-  units_per_job: integer(1, "Units that the servers of one job serve side by side.").default(1),
+  units_per_job: integer(
+    1,
+    "Units that the servers of one job serve side by side. Not there yet: 1.",
+  ).default(1),
   parallel_tasks: integer(1, "Batches evaluated at a time in a job.").default(1),
   env_vars: environmentVariables
     .describe(
@@ -56,7 +59,9 @@ export const serverFields = {
   server_start_max_attempts: integer(1, "Starts of a server before it is given up.").default(3),
   journal: z
     .boolean()
-    .describe("Keep answered requests of leaves in progress, so that a restart does not ask again.")
+    .describe(
+      "Not there yet. Keep answered requests of leaves in progress, so that a restart does not ask again.",
+    )
     .default(true),
 };
 

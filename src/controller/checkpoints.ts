@@ -23,6 +23,8 @@ export interface ResolveOptions {
   readonly strict?: boolean;
   /** A local model path that is not there is a warning. */
   readonly allowMissingPaths?: boolean;
+  /** What else was found to be wrong on disk: told together with what is wrong with the models. */
+  readonly mistakes?: readonly Finding[];
 }
 
 /** Steps that an entry names and the disk does not hold yet: training may still write them. */
@@ -59,7 +61,7 @@ interface EntryUnits {
 
 /**
  * The units of a config, with one look at the disk per model entry. Order: that of the config, checkpoints by (step, path).
- * @throws {ConfigError} for a series without a checkpoint, two units of one name, a missing path.
+ * @throws {ConfigError} for a series without a checkpoint, two units of one name, a missing path, given mistakes.
  */
 export async function resolveUnits(
   { config, source }: LoadedConfig,
@@ -73,7 +75,11 @@ export async function resolveUnits(
       : await resolveSeries(key, entry, entry.checkpoint_pattern, options);
   });
   const byEntry = new Map(keys.map((key, index) => [key, resolved[index] as EntryUnits]));
-  const errors = [...resolved.flatMap((entry) => entry.errors), ...findDoubles(byEntry)];
+  const errors = [
+    ...(options.mistakes ?? []),
+    ...resolved.flatMap((entry) => entry.errors),
+    ...findDoubles(byEntry),
+  ];
   if (errors.length > 0) {
     throw new ConfigError(source.file, inFileOrder(errors.map(source.locate)));
   }
@@ -131,7 +137,9 @@ async function resolveSeries(
     names = await directoryNames(resolve(baseDirectory, entry.path));
   } catch (error) {
     const why = whyUnreadable(error);
-    const hint = isMissing(error) ? missingSeriesHint(entry.path) : "Correct the path or its mode.";
+    const hint = isMissing(error)
+      ? missingDirectoryHint(entry.path)
+      : "Correct the path or its mode.";
     return refuse("path", `checkpoint directory "${entry.path}" ${why}`, hint);
   }
   const found = findCheckpoints(names, pattern);
@@ -174,7 +182,8 @@ async function resolveSeries(
   };
 }
 
-function whyUnreadable(error: unknown): string {
+/** What is wrong with a directory, as a predicate. */
+export function whyUnreadable(error: unknown): string {
   if (isMissing(error)) return "does not exist";
   if (errnoName(error) === "ENOTDIR") return "is no directory";
   return `can't be read: ${errnoAdvice(error) ?? messageOf(error)}`;
@@ -190,7 +199,7 @@ function missingPathHint(path: string): string {
   return "Correct it; if it will be there when the job runs, plan with create-run --allow-missing-paths.";
 }
 
-function missingSeriesHint(path: string): string {
+export function missingDirectoryHint(path: string): string {
   if (isUnexpanded(path)) return missingPathHint(path);
   return isAbsolute(path)
     ? "Correct the path."

@@ -25,6 +25,7 @@ import { type PlannedTasks, planTasks } from "./plan-tasks.ts";
 import { writeCompletedUnits } from "./progress-files.ts";
 import { publishOpenWork } from "./publish.ts";
 import { storeTravelling, type Travelling } from "./store.ts";
+import { checkSuitePath } from "./suite-path.ts";
 
 /** Thrown when there is a run already, and neither update nor force was asked for. */
 export class RunExistsError extends UsageError {
@@ -130,11 +131,12 @@ async function readWish(options: CreateRunOptions): Promise<Wish> {
   const { config, path } = loaded;
   const outputPath = resolve(options.cwd, config.output_path);
   await (options.dry ? findDirectory(outputPath) : assertCanHoldResults(outputPath));
-  const notDoneYet = warnOfNotDoneYet(config);
+  const notDoneYet = warnOfNotDoneYet(loaded);
   const units = await resolveUnits(loaded, {
     baseDirectory: options.cwd,
     strict: options.strict,
     allowMissingPaths: options.allowMissingPaths,
+    mistakes: await checkSuitePath(config, options.cwd),
   });
   const profiles = planProfiles(config, units);
   const tasks = await planTasks({

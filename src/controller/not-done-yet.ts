@@ -1,12 +1,15 @@
 import { UsageError } from "../base/errors.ts";
+import type { LoadedConfig } from "../config/load.ts";
 import { resolveProfile } from "../config/profile.ts";
-import type { Config } from "../config/schema.ts";
 
 /**
  * What a valid config asks for and this version does not do: said when the run is planned, not left to be found out. Pure.
  * @throws {UsageError} for what would make the run another one than was asked for.
  */
-export function warnOfNotDoneYet(config: Config): string[] {
+export function warnOfNotDoneYet({
+  config,
+  source,
+}: Pick<LoadedConfig, "config" | "source">): string[] {
   if (config.queue.kind === "nats") {
     throw new UsageError("config.queue", "Cannot plan this run: queue.kind nats is not there yet", {
       hint: "Use kind: filesystem, which needs no server, or leave queue out.",
@@ -23,6 +26,23 @@ export function warnOfNotDoneYet(config: Config): string[] {
   }
   if (config.hf_result_repo !== null) {
     warnings.push("hf_result_repo is not read: leaves that are on the Hub are evaluated again");
+  }
+  if (config.prepare_tokenizer !== null) {
+    warnings.push("prepare_tokenizer is not used: there is no command prepare yet");
+  }
+  // Asked for by default too: that alone is not worth a word in every plan.
+  const asked = new Set(source.keys([]));
+  const profiles = Object.values(config.models).map(({ profile }) => profile);
+  if (
+    (asked.has("journal") && config.journal) ||
+    profiles.some(({ journal }) => journal === true)
+  ) {
+    warnings.push("journal is not kept: a leaf that is cut off asks its requests again");
+  }
+  if (asked.has("legacy") && config.legacy !== "ignore") {
+    warnings.push(
+      "legacy is not used: results of other tools do not count, their leaves are evaluated",
+    );
   }
   return [...new Set(warnings)];
 }

@@ -1,6 +1,7 @@
 import { ConfigError, type Issue } from "../config/issue.ts";
 import { inFileOrder, type LoadedConfig, loadConfig } from "../config/load.ts";
 import { type ResolvedUnits, resolveUnits } from "./checkpoints.ts";
+import { checkSuitePath } from "./suite-path.ts";
 
 export interface ValidateOptions {
   /** Absolute: where relative paths start. */
@@ -18,7 +19,8 @@ export interface Validation {
 }
 
 /**
- * Checks a config and the paths that it names; mistakes are part of the answer. A model that is not there is a warning.
+ * Checks a config and the paths that it names; mistakes are part of the answer. A model or a task folder that is not there
+ * is a warning.
  * @throws {UsageError} when the file can't be read.
  */
 export async function validateConfigFile(
@@ -29,7 +31,12 @@ export async function validateConfigFile(
   try {
     loaded = await loadConfig(configFile, baseDirectory);
     const units = await resolveUnits(loaded, { baseDirectory, strict, allowMissingPaths: true });
-    const warnings = inFileOrder([...loaded.warnings, ...units.warnings]);
+    const suitePath = await checkSuitePath(loaded.config, baseDirectory);
+    const warnings = inFileOrder([
+      ...loaded.warnings,
+      ...units.warnings,
+      ...suitePath.map(loaded.source.locate),
+    ]);
     return { configFile, units, errors: [], warnings };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;

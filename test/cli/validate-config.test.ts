@@ -106,6 +106,25 @@ Warning: c.yaml:12:16: model path "./gone" does not exist
     );
   });
 
+  for (const [what, path, why] of [
+    ["is not there", "./tasks", 'task folder "./tasks" does not exist'],
+    ["is a file", "c.yaml", 'task folder "c.yaml" is no directory'],
+  ] as const) {
+    test(`a folder of tasks that ${what}: a warning here, an error of create-run before lm_eval starts`, async () => {
+      await using place = await openPlace(
+        configText({ eval: `eval_suite_path: ${path}`, model: "tokens_trained: 1" }),
+      );
+      const { code, stdout } = await place.validate("c.yaml");
+      assert.equal(code, 0);
+      assert.match(stdout, /1 warning$/);
+      assert.ok(stdout.includes(`\nWarning: c.yaml:4:20: ${why}\n`), stdout);
+      const plan = ["create-run", "-c", "c.yaml", "-o", "run", "--python", "/gone/python3"];
+      const refused = await evalHive(plan, { cwd: place.path, env: process.env });
+      assert.deepEqual([refused.code, refused.stdout], [2, ""]);
+      assert.ok(refused.stderr.includes(`1 mistake\n\nc.yaml:4:20: ${why}\n`), refused.stderr);
+    });
+  }
+
   test("with --strict refuses steps that are not there", async () => {
     await using place = await openPlace(config);
     const { code, stdout, stderr } = await place.validate("c.yaml", "--strict");

@@ -11,7 +11,7 @@ inference_server_command: serve
 output_path: out
 eval: {suites_and_tasks: [x]}
 `;
-  return parseConfig("eh_config.yaml", `${base}${text}`).config;
+  return parseConfig("eh_config.yaml", `${base}${text}`);
 }
 
 describe("what a config asks for and is not done yet", () => {
@@ -20,17 +20,32 @@ describe("what a config asks for and is not done yet", () => {
   });
 
   test("is told once for all models", () => {
-    const config = configWith(`num_inference_servers: 4
+    const { config, source } = configWith(`num_inference_servers: 4
 request_cache_dir: cache
 hf_result_repo: lab/scores
 `);
     const more = { ...config, models: { ...config.models, b: config.models["a"] as never } };
-    const warnings = warnOfNotDoneYet(more);
+    const warnings = warnOfNotDoneYet({ config: more, source });
     assert.equal(warnings.length, 3);
     assert.match(
       warnings.join("\n"),
       /num_inference_servers is 4.*\nrequest_cache_dir.*\nhf_result_repo/,
     );
+  });
+
+  test("is told of a default when somebody asks for it", () => {
+    const told = (text: string) => warnOfNotDoneYet(configWith(text)).join("\n");
+    assert.match(told("journal: true"), /^journal is not kept/);
+    assert.equal(told("journal: false"), "");
+    const profile = "models: {a: {path: /a, display_name: A, profile: {journal: true}}}";
+    const ofOne = parseConfig(
+      "c.yaml",
+      `output_path: o\neval: {suites_and_tasks: [x]}\n${profile}`,
+    );
+    assert.match(warnOfNotDoneYet(ofOne).join("\n"), /^journal is not kept/);
+    assert.match(told("legacy: check"), /^legacy is not used/);
+    assert.equal(told("legacy: ignore"), "");
+    assert.match(told("prepare_tokenizer: org/tok"), /^prepare_tokenizer is not used/);
   });
 
   test("is refused where the run would be another one", () => {
