@@ -1,4 +1,5 @@
-import { expandEnvVars, offlineSwitches, withoutHidden } from "../run/environment.ts";
+import { offlineSwitches } from "../config/offline.ts";
+import { expandEnvVars, withoutHidden } from "../run/environment.ts";
 import type { OwnerId } from "../run/ids.ts";
 import type { Profile } from "../run/plan.ts";
 import { unitVariables, type WorkUnit } from "./unit.ts";

@@ -1,12 +1,18 @@
 import { stringifyJson } from "../base/json.ts";
-import type { Finding } from "./issue.ts";
+import type { Finding, KeyPath } from "./issue.ts";
 import type { ModelEntry } from "./model-block.ts";
+import { offlineSwitches } from "./offline.ts";
 import type { Config } from "./schema.ts";
 import { submitKeys } from "./slurm-block.ts";
 
 /** What a valid config had better say or leave out. */
 export function findWarnings(config: Config): Finding[] {
-  return [...aboutSlurm(config), ...aboutActivation(config), ...aboutModels(config)];
+  return [
+    ...aboutSlurm(config),
+    ...aboutActivation(config),
+    ...aboutOffline(config),
+    ...aboutModels(config),
+  ];
 }
 
 function aboutSlurm(config: Config): Finding[] {
@@ -30,6 +36,30 @@ function aboutActivation(config: Config): Finding[] {
       at: "key",
       message: "pixi_env is not used, since env_activation_command is set",
     },
+  ];
+}
+
+/** Variables that say something else than `offline`: they win. */
+function aboutOffline({ offline, env_vars, models }: Config): Finding[] {
+  const wins = (variables: Readonly<Record<string, string>> | null, path: KeyPath): Finding[] =>
+    Object.keys(offlineSwitches).flatMap((name) => {
+      const value = variables?.[name];
+      const isOn = /^(1|on|yes|true)$/i.test(value?.trim() ?? "");
+      if (value === undefined || isOn === (offline !== "never")) return [];
+      return [
+        {
+          path: [...path, name],
+          at: "key",
+          message: `${name}: ${JSON.stringify(value)} wins over offline: ${offline}`,
+          hint: "Leave it out of env_vars, or change offline.",
+        },
+      ];
+    });
+  return [
+    ...wins(env_vars, ["env_vars"]),
+    ...Object.entries(models).flatMap(([key, { profile }]) =>
+      wins(profile.env_vars ?? null, ["models", key, "profile", "env_vars"]),
+    ),
   ];
 }
 

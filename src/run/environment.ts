@@ -57,11 +57,3 @@ const hidden =
 export function withoutHidden(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !hidden.test(name)));
 }
-
-/** Switches that keep the Hugging Face libraries off the network. */
-export const offlineSwitches = {
-  HF_HUB_OFFLINE: "1",
-  HF_DATASETS_OFFLINE: "1",
-  TRANSFORMERS_OFFLINE: "1",
-  HF_EVALUATE_OFFLINE: "1",
-} as const;

@@ -25,6 +25,22 @@ describe("a valid config is warned about", () => {
     ]);
   });
 
+  test("variables that win over offline, in profiles too, unless they say the same", () => {
+    const variables = 'env_vars: {HF_HUB_OFFLINE: "0", HF_DATASETS_OFFLINE: "yes", OTHER: "0"}';
+    const both = (mode: string) =>
+      warningsOf({ top: `offline: ${mode}\n${variables}`, model: `profile:\n  ${variables}` });
+    for (const mode of ["always", "auto"]) {
+      assert.deepEqual(both(mode), [
+        `3: HF_HUB_OFFLINE: "0" wins over offline: ${mode}`,
+        `12: HF_HUB_OFFLINE: "0" wins over offline: ${mode}`,
+      ]);
+    }
+    assert.deepEqual(both("never"), [
+      '3: HF_DATASETS_OFFLINE: "yes" wins over offline: never',
+      '12: HF_DATASETS_OFFLINE: "yes" wins over offline: never',
+    ]);
+  });
+
   test("entries that don't say what they were trained on, in one warning for all that lack the same", () => {
     const entry = (name: string, more = "") =>
       `${name}: {path: org/${name}, display_name: D${more}}`;
