@@ -37,15 +37,29 @@ export interface Constructed {
   /** By constructed map or list. Merged keys have the place where they are written. */
   readonly members: WeakMap<object, ReadonlyMap<string, MemberNodes>>;
   readonly mistakes: YamlMistake[];
+  /** How often one key stands in one map, at most; 1 in a file without mistakes. */
+  readonly mostDoubles: number;
 }
 
 const tagPrefix = "tag:yaml.org,2002:";
 
-/** Values of a document parsed with the failsafe schema, by the rules of YAML 1.1 as PyYAML has them. */
-export function construct(document: Document.Parsed, text: string): Constructed {
-  const builder = new Builder(document, text);
+/**
+ * Values of a document parsed with the failsafe schema, by the rules of YAML 1.1 as PyYAML has them.
+ * @param occurrence of a key that stands in a map more than once, from 0: the one that counts. Default: the last.
+ */
+export function construct(
+  document: Document.Parsed,
+  text: string,
+  occurrence = Infinity,
+): Constructed {
+  const builder = new Builder(document, text, occurrence);
   const value = builder.node(document.contents ?? undefined);
-  return { value, members: builder.members, mistakes: builder.mistakes };
+  return {
+    value,
+    members: builder.members,
+    mistakes: builder.mistakes,
+    mostDoubles: builder.mostDoubles,
+  };
 }
 
 class Builder {
@@ -53,11 +67,14 @@ class Builder {
   readonly mistakes: YamlMistake[] = [];
   readonly #document: Document.Parsed;
   readonly #text: string;
+  readonly #occurrence: number;
+  mostDoubles = 1;
   /** Anchored nodes are constructed once, however often they are used. */
   readonly #done = new Map<Node, unknown>();
   readonly #open = new Set<Node>();
 
-  constructor(document: Document.Parsed, text: string) {
+  constructor(document: Document.Parsed, text: string, occurrence: number) {
+    this.#occurrence = occurrence;
     this.#document = document;
     this.#text = text;
   }
@@ -145,15 +162,19 @@ class Builder {
         "Merge several maps with one: <<: [*first, *second]; the first that has a key wins.";
       this.#mistake(again.key, 'duplicate key "<<"', { hint });
     }
-    const own = new Map<string, Node>();
+    const own = new Map<string, Node[]>();
     for (const pair of pairs) {
       if (isMerge(pair)) continue;
       const name = this.#key(pair.key);
-      const first = own.get(name);
+      const before = own.get(name) ?? [];
+      const first = before.at(-1);
       if (first !== undefined) this.#duplicate(pair.key, name, first);
-      own.set(name, pair.key);
+      own.set(name, [...before, pair.key]);
+      this.mostDoubles = Math.max(this.mostDoubles, before.length + 1);
+      const value = this.node(pair.value ?? undefined);
+      if (before.length > this.#occurrence) continue;
       members.set(name, { key: pair.key, value: pair.value ?? undefined });
-      entries.set(name, this.node(pair.value ?? undefined));
+      entries.set(name, value);
     }
     const value = Object.fromEntries(entries);
     this.members.set(value, members);

@@ -48,10 +48,21 @@ export function parseConfig(file: string, text: string): LoadedConfig {
   const found = findings
     .map(source.locate)
     .filter(({ line, column }) => !mistaken.has(`${line}:${column}`));
-  const issues = [...source.mistakes, ...found];
+  const issues = [...source.mistakes, ...found, ...findInDoubles(source)];
   if (!parsed.success || issues.length > 0) throw new ConfigError(file, inFileOrder(issues));
   const warnings = inFileOrder(findWarnings(parsed.data).map(source.locate));
   return { config: parsed.data, path: file, text, sha256: sha256(text), warnings, source };
+}
+
+/** Mistakes in the values of keys that stand there again: of each only the last one counts, and the others are read too. */
+function findInDoubles({ file, text, mostDoubles }: YamlSource): Issue[] {
+  return Array.from({ length: mostDoubles - 1 }, (_, n) => parseYaml(file, text, n)).flatMap(
+    (source) => {
+      const { error } = Config.safeParse(withoutNotes(source.value, Config));
+      const findings = (error?.issues ?? []).flatMap((issue) => describeIssue(issue, source));
+      return withoutConsequences(findings).map(source.locate);
+    },
+  );
 }
 
 /** A key that is missing because it is misspelled is one mistake, not two. */

@@ -13,6 +13,8 @@ export interface YamlSource {
   readonly value: unknown;
   /** Mistakes in the YAML itself. */
   readonly mistakes: readonly Issue[];
+  /** How often one key stands in one map, at most. */
+  readonly mostDoubles: number;
   /** Looks up the place: of what is missing, the place of the nearest parent that is there; of the file, its start. */
   locate(finding: Finding): Issue;
   /** The keys of the map at `path` in the order of the file, which objects lose for keys such as "7"; none if it is no map. */
@@ -23,10 +25,13 @@ export interface YamlSource {
   isBracketed(path: KeyPath): boolean;
 }
 
-/** Parses YAML 1.1. Never throws: mistakes are returned. */
-export function parseYaml(file: string, text: string): YamlSource {
+/**
+ * Parses YAML 1.1. Never throws: mistakes are returned.
+ * @param occurrence of a key that stands in a map more than once, from 0: the one that counts. Default: the last.
+ */
+export function parseYaml(file: string, text: string, occurrence?: number): YamlSource {
   const { document, text: parsed, toOriginal } = parseYamlDocument(text);
-  const { value, members, mistakes } = construct(document, parsed);
+  const { value, members, mistakes, mostDoubles } = construct(document, parsed, occurrence);
   const fileStart = toOriginal(document.contents?.range?.[0] ?? 0);
   const issue = (
     at: TextRange | undefined,
@@ -62,6 +67,7 @@ export function parseYaml(file: string, text: string): YamlSource {
     file,
     text,
     value: syntax.length > 0 ? undefined : value,
+    mostDoubles,
     mistakes: all.map(({ range, ...about }) => issue(range, "", about)),
     locate: ({ path, at = "value", ...about }) => {
       const { nodes, found } = nodesAt(path);

@@ -378,6 +378,30 @@ describe("a broken config", () => {
     });
   }
 
+  test("tells what is wrong in each value of a key that stands there again", () => {
+    const entry = (tokens: string) =>
+      `  e: {path: /e, display_name: E, tokens_trained: ${tokens}}\n`;
+    const text = `output_path: o\neval: {suites_and_tasks: [t]}\nmodels:\n${entry('"1.5e12"')}${entry("[]")}${entry("1B")}${entry("-1")}`;
+    assert.throws(
+      () => parseConfig("c.yaml", text),
+      (error: unknown) => {
+        assert.ok(error instanceof ConfigError);
+        assert.deepEqual(
+          error.issues.map(({ line, path, message }) => `${line} ${path || message}`),
+          [
+            "4 models.e.tokens_trained",
+            '5 duplicate key "e"',
+            "5 models.e.tokens_trained",
+            '6 duplicate key "e"',
+            '7 duplicate key "e"',
+            "7 models.e.tokens_trained",
+          ],
+        );
+        return true;
+      },
+    );
+  });
+
   test("tells all of several mistakes at once, in the order of the file", () => {
     const all = Object.values(rows).filter(([, , , message]) => typeof message === "string");
     let text = good;
