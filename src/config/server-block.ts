@@ -44,7 +44,7 @@ export const serverFields = {
   parallel_tasks: integer(1, "Batches evaluated at a time in a job.").default(1),
   env_vars: environmentVariables
     .describe(
-      "Environment variables of server and lm_eval, expanded by bash; servers also see ${EH_SERVER_ID}.",
+      "Environment variables of server and lm_eval, expanded by bash as in a here-document: quotes are text, except inside $(…). Servers also see ${EH_SERVER_ID}.",
     )
     .nullable()
     .default(null),
