@@ -7,7 +7,8 @@ need_python
 cd "$ROOT"
 unset NODE_OPTIONS
 export EVAL_HIVE_NODE="$NODE" EVAL_HIVE_PYTHON="$ROOT/.venv/bin/python"
-[ -f dist/cli/eval-hive.mjs ] && [ -f dist/agent.mjs ] || sh scripts/build.sh
+built=dist/agent.mjs
+[ -f "$built" ] && [ -z "$(find src -newer "$built" -print -quit)" ] || sh scripts/build.sh
 
 "$NODE" examples/demo/train.ts --output runs/demo-models
 # A demo that was interrupted goes on; one that has ended starts anew.

@@ -4,6 +4,7 @@ import { describe, test } from "node:test";
 import { choosePort, ephemeralRange, isFree } from "../../src/agent/ports.ts";
 import { findPortOwner, membersOf } from "../../src/agent/socket-owner.ts";
 import { type ChildGroup, startGroup } from "../../src/base/spawn.ts";
+import { skip } from "../support/require.ts";
 import { until } from "../support/until.ts";
 
 const mark = `socket-owner-${process.pid}`;
@@ -34,7 +35,7 @@ async function listen(port: number, host: string): Promise<AsyncDisposable> {
 describe("the owner of a port", () => {
   for (const host of ["127.0.0.1", "::1"]) {
     test(`is found for a socket that listens on ${host}`, async (t) => {
-      if (host.includes(":") && !(await hasIpv6())) return t.skip("no IPv6 here");
+      if (host.includes(":") && !(await hasIpv6())) return skip(t, "no IPv6 here");
       const port = await choosePort();
       const ours = { group: 0, name: "TEST_LIFE", value: mark };
       assert.equal(await findPortOwner(port, ours), "nobody");
@@ -78,7 +79,7 @@ describe("a chosen port", () => {
 
   for (const host of ["127.0.0.1", "0.0.0.0", "::1", "::"]) {
     test(`is not free while somebody listens on ${host}`, async (t) => {
-      if (host.includes(":") && !(await hasIpv6())) return t.skip("no IPv6 here");
+      if (host.includes(":") && !(await hasIpv6())) return skip(t, "no IPv6 here");
       const port = await choosePort();
       {
         await using _ = await listen(port, host);

@@ -151,45 +151,47 @@ async function plainJobs(
   return jobs;
 }
 
-test("a command line typed by hand gives the same file", {
-  timeout: 300_000,
-  skip: !long && "lm_eval reads 13,000 task files first: npm run test:long",
-}, async (t) => {
-  const python = requirePython(t);
-  if (python === undefined) return;
-  await using home = await temporaryDirectory();
-  await using server = await startCompletionsServer();
-  const tokenizer = join(home.path, "tokenizer");
-  await writeByteTokenizer(tokenizer);
-  const baseUrl = `http://127.0.0.1:${server.port}/v1/completions`;
-  const modelArgs = { model: tokenizer, base_url: baseUrl, num_concurrent: 4 };
-  await using harness = await startTestHarness(python, join(home.path, "home"));
-  const evaluation = completionsEvaluation();
-  const names = ["ev_random_again", "ev_filters"];
-  const leaves = await planLeaves(harness, names, evaluation, join(home.path, "cache"));
-  const { messages } = await runBatch(
-    harness,
-    runSettings(
-      home.path,
-      names.map((name) => leaves[name] as RunLeaf),
-      { evaluation, env: { EH_PORT: String(server.port), EH_MODEL_PATH: tokenizer } },
-    ),
-  );
-  const done = ofType(messages, "leaf_done");
-  assert.equal(done.length, names.length);
-  for (const { leaf, path, samples_path } of done) {
-    const output = join(home.path, `typed-${leaf}`);
-    const args = ["-B", "-m", "lm_eval", "run", "--tasks", leaf, "--include_path", evalTasks];
-    const typed = await runToEnd(
-      python,
-      [...args, "--output_path", output, ...plainArguments("local-completions", modelArgs)],
-      { cwd: evalTasks, env: offlineEnvironment(join(home.path, "typed-home")) },
+// lm_eval reads 13,000 task files first.
+if (long) {
+  test("a command line typed by hand gives the same file", {
+    timeout: 300_000,
+  }, async (t) => {
+    const python = requirePython(t);
+    if (python === undefined) return;
+    await using home = await temporaryDirectory();
+    await using server = await startCompletionsServer();
+    const tokenizer = join(home.path, "tokenizer");
+    await writeByteTokenizer(tokenizer);
+    const baseUrl = `http://127.0.0.1:${server.port}/v1/completions`;
+    const modelArgs = { model: tokenizer, base_url: baseUrl, num_concurrent: 4 };
+    await using harness = await startTestHarness(python, join(home.path, "home"));
+    const evaluation = completionsEvaluation();
+    const names = ["ev_random_again", "ev_filters"];
+    const leaves = await planLeaves(harness, names, evaluation, join(home.path, "cache"));
+    const { messages } = await runBatch(
+      harness,
+      runSettings(
+        home.path,
+        names.map((name) => leaves[name] as RunLeaf),
+        { evaluation, env: { EH_PORT: String(server.port), EH_MODEL_PATH: tokenizer } },
+      ),
     );
-    assert.equal(typed.code, 0, typed.stderr.slice(-2_000));
-    const ours: LeafResult = await readResult(path, samples_path ?? undefined);
-    assert.deepEqual(comparable(ours), comparable(await readPlainResult(output)), leaf);
-  }
-});
+    const done = ofType(messages, "leaf_done");
+    assert.equal(done.length, names.length);
+    for (const { leaf, path, samples_path } of done) {
+      const output = join(home.path, `typed-${leaf}`);
+      const args = ["-B", "-m", "lm_eval", "run", "--tasks", leaf, "--include_path", evalTasks];
+      const typed = await runToEnd(
+        python,
+        [...args, "--output_path", output, ...plainArguments("local-completions", modelArgs)],
+        { cwd: evalTasks, env: offlineEnvironment(join(home.path, "typed-home")) },
+      );
+      assert.equal(typed.code, 0, typed.stderr.slice(-2_000));
+      const ours: LeafResult = await readResult(path, samples_path ?? undefined);
+      assert.deepEqual(comparable(ours), comparable(await readPlainResult(output)), leaf);
+    }
+  });
+}
 
 async function alone(leaf: RunLeaf, directory: string): Promise<string> {
   await mkdir(directory);
