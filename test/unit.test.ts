@@ -1,6 +1,7 @@
 // Pure unit files share one process: together they cost what one of them would cost alone.
 import "./agent/breaker.test.ts";
 import "./agent/environment.test.ts";
+import "./agent/node-share.test.ts";
 import "./agent/plan-watch.test.ts";
 import "./agent/shutdown.test.ts";
 import "./agent/sweep.test.ts";

@@ -8,6 +8,8 @@ export const ServerSpec = z.strictObject({
   server: z.int().nonnegative(),
   /** Another key under the same number is another server: the old one is stopped first. */
   key: z.string(),
+  /** How many servers share this node, and which of them this one is. */
+  share: z.strictObject({ index: z.int().nonnegative(), of: z.int().positive() }),
   /** Run by `bash -c`. */
   command: z.string(),
   /** Added to this node's environment as they are: EH_MODEL_PATH and so on. */

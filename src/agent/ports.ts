@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { EnvironmentError } from "../base/errors.ts";
+import type { NodeShare } from "./node-share.ts";
 
 /** Where we look for ports when the ephemeral range leaves room below it. */
 const lowest = 10_000;
@@ -18,14 +19,18 @@ export async function ephemeralRange(): Promise<readonly [from: number, to: numb
 /**
  * A port that nobody listens on now and that no outgoing connection takes by chance, so that whoever asked has time to
  * bind it. Chosen at random, since other jobs on this node choose as well.
+ * @param share of all ports, so that those who start together do not choose the same one
  * @throws {EnvironmentError} when a hundred tries found none.
  */
-export async function choosePort(avoid: ReadonlySet<number> = new Set()): Promise<number> {
+export async function choosePort(
+  avoid: ReadonlySet<number> = new Set(),
+  share: NodeShare = { index: 0, of: 1 },
+): Promise<number> {
   const [from, to] = await ephemeralRange();
   const below = Math.max(from - lowest, 0);
   const above = Math.max(highest - to, 0);
   for (let tries = 0; tries < 100; tries++) {
-    const n = Math.floor(Math.random() * (below + above));
+    const n = Math.floor(((share.index + Math.random()) / share.of) * (below + above));
     const port = n < below ? lowest + n : to + 1 + n - below;
     if (!avoid.has(port) && (await isFree(port))) return port;
   }

@@ -1,10 +1,12 @@
 import { randomBytes } from "node:crypto";
-import { open } from "node:fs/promises";
+import { access, open } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { isRunning, processStartTime, sendSignal } from "../base/proc.ts";
 import { type ChildGroup, startGroup } from "../base/spawn.ts";
 import { expandEnvVars } from "../run/environment.ts";
 import type { ServerSpec } from "./node-protocol.ts";
+import { type NodeResources, shareOfNode } from "./node-share.ts";
 import { type Membership, membersOf } from "./socket-owner.ts";
 
 /** One life of one server. Disposing it ends all that belongs to it. */
@@ -40,8 +42,10 @@ export async function startServerProcess(
 ): Promise<ServerProcess> {
   const { port, startAttempt, clock } = options;
   const life = randomBytes(8).toString("hex");
+  const inherited = withoutProxies(options.env);
   const base = {
-    ...withoutProxies(options.env),
+    ...inherited,
+    ...shareOfNode(inherited, spec.share, await nodeResources()),
     ...spec.env,
     NO_COLOR: "1",
     EH_PORT: String(port),
@@ -71,6 +75,14 @@ export async function startServerProcess(
   } finally {
     await file.close();
   }
+}
+
+async function nodeResources(): Promise<NodeResources> {
+  const isRocm = await access("/dev/kfd").then(
+    () => true,
+    () => false,
+  );
+  return { cpus: availableParallelism(), isRocm };
 }
 
 function withoutProxies(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {

@@ -14,6 +14,8 @@ const failuresToUnhealthy = 3;
 /** A server that has not answered for so long is restarted; a busy one answers late. */
 const unhealthyMs = 60_000;
 const retryPauseMs = 500;
+/** Between the starts of two servers of one node. */
+const staggerMs = 1_000;
 /** Ports that turned out to be a stranger's, before that counts as a failed start. */
 const maxStrangers = 10;
 
@@ -41,6 +43,8 @@ export async function superviseServer(spec: ServerSpec, options: SupervisorOptio
   let nStrangers = 0;
   let failedStarts = 0;
   try {
+    // Not all read the weights, and compile, in the same second.
+    if (spec.share.index > 0) await clock.sleep(spec.share.index * staggerMs, signal);
     for (let startAttempt = 1; !signal.aborted; ) {
       const end = await oneLife(spec, startAttempt, strangers, options);
       if (end.kind === "stopped") break;
@@ -77,7 +81,7 @@ async function oneLife(
 ): Promise<LifeEnd> {
   const { clock = systemClock, report, signal } = options;
   const startedAt = clock.monotonic();
-  const port = await (options.choosePort ?? choosePort)(strangers);
+  const port = await (options.choosePort ?? choosePort)(strangers, spec.share);
   const { env } = options;
   await using server = await startServerProcess(spec, { port, startAttempt, env, signal, clock });
   const about = { server: spec.server, key: spec.key };

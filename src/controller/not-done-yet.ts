@@ -19,7 +19,7 @@ export function warnOfNotDoneYet({
     const settings = resolveProfile(config, entry);
     return servingKeys
       .filter((key) => settings[key] > 1)
-      .map((key) => `${key} is ${settings[key]}: this version starts one server, on one node`);
+      .map((key) => `${key} is ${settings[key]}: this version serves one unit at a time, with all servers on one node`);
   });
   if (config.request_cache_dir !== null) {
     warnings.push("request_cache_dir is not used: prompts are built where they are asked");
@@ -48,7 +48,6 @@ export function warnOfNotDoneYet({
 }
 
 const servingKeys = [
-  "num_inference_servers",
   "num_nodes_per_inference_server",
   "servers_per_node",
   "units_per_job",

@@ -70,6 +70,7 @@ function spec(directory: string, key: string, given: Partial<ServerSpec> = {}): 
     host: "127.0.0.1",
     max_wait_s: 60,
     health_interval_s: 1,
+    share: { index: 0, of: 1 },
     start_attempts: 2,
     model: null,
     ...given,

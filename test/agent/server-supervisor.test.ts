@@ -92,6 +92,7 @@ function supervise(
       host: "127.0.0.1",
       max_wait_s: 600,
       health_interval_s: 5,
+      share: { index: 0, of: 1 },
       start_attempts: 3,
       model: "/models/one",
       ...given,

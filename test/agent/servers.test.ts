@@ -83,7 +83,7 @@ async function openScene(): Promise<Scene> {
       const spec = {
         ...{ server: 0, key: "k", command: "serve", env: {}, env_vars: {}, cwd: "/" },
         ...{ log_prefix: "/log", host: "127.0.0.1", max_wait_s: 60, health_interval_s: 1 },
-        ...{ start_attempts: 3, model: null, ...given },
+        ...{ start_attempts: 3, model: null, share: { index: 0, of: 1 }, ...given },
       };
       servers.assign("model--main", [spec], 600, (why) => failed.push(why));
     },
