@@ -25,8 +25,8 @@ export interface BalancerClient extends AsyncDisposable {
   route(servers: readonly Backend[], options: { expected: boolean; timeoutS: number }): void;
   /** The counts of an account; undefined when the balancer was replaced or does not answer. */
   settle(account: string): Promise<Counts | undefined>;
-  /** Requests answered up to now, of all orders and servers; without what a balancer that died had not told. */
-  answered(): Promise<number>;
+  /** What requests at each server came to up to now, by its id; without what a balancer that died had not told. */
+  served(): Promise<ReadonlyMap<string, Counts>>;
 }
 
 export interface BalancerEvents {
@@ -47,9 +47,9 @@ export async function openBalancer(
   const port = await choosePort();
   const settling = new Map<string, (counts: Counts | undefined) => void>();
   let routes: Extract<BalancerOrder, { type: "servers" }> | undefined;
-  /** Answered in earlier lives, and in this one. */
-  let answeredBefore = 0;
-  let answeredNow = 0;
+  /** By server, in earlier lives and in this one. */
+  let servedBefore: ReadonlyMap<string, Counts> = new Map();
+  let servedNow: ReadonlyMap<string, Counts> = new Map();
   const counting = new Set<() => void>();
   const child: Child<BalancerOrder> = keepChild<BalancerOrder, BalancerReport>({
     ...place,
@@ -69,15 +69,15 @@ export async function openBalancer(
       if (report.type === "listening") {
         events.onListening(child.pid ?? 0, report.port);
       } else if (report.type === "totals") {
-        answeredNow = report.answered;
+        servedNow = new Map(Object.entries(report.servers));
         for (const go of counting) go();
       } else if (report.type === "settled") {
         settling.get(report.account)?.(sumCounts(Object.values(report.parts)));
       }
     },
     onEnd: (pid, how) => {
-      answeredBefore += answeredNow;
-      answeredNow = 0;
+      servedBefore = addCounts(servedBefore, servedNow);
+      servedNow = new Map();
       for (const go of counting) go();
       for (const give of settling.values()) give(undefined);
       events.onEnd(pid, how);
@@ -96,7 +96,7 @@ export async function openBalancer(
       };
       child.send(routes);
     },
-    answered: async () => {
+    served: async () => {
       const { promise, resolve } = Promise.withResolvers<void>();
       const timer = setTimeout(resolve, answerTimeoutMs);
       counting.add(resolve);
@@ -104,7 +104,7 @@ export async function openBalancer(
       await promise;
       counting.delete(resolve);
       clearTimeout(timer);
-      return answeredBefore + answeredNow;
+      return addCounts(servedBefore, servedNow);
     },
     settle: async (account) => {
       const { promise, resolve } = Promise.withResolvers<Counts | undefined>();
@@ -120,4 +120,16 @@ export async function openBalancer(
     },
     [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
   };
+}
+
+function addCounts(
+  some: ReadonlyMap<string, Counts>,
+  others: ReadonlyMap<string, Counts>,
+): ReadonlyMap<string, Counts> {
+  const sums = new Map(some);
+  for (const [id, counts] of others) {
+    const before = some.get(id);
+    sums.set(id, before === undefined ? counts : sumCounts([before, counts]));
+  }
+  return sums;
 }

@@ -42,16 +42,18 @@ export interface ServersOptions {
   readonly clock?: Clock;
 }
 
-/** A server that dies so often in a row without an answered request in between is no use. */
+/** A server that dies so often in a row without having answered a request in between is no use. */
 const minBarrenLives = 3;
 
 interface ServerState {
   readonly spec: ServerSpec;
   url: string | undefined;
-  /** Requests answered when it became healthy: what the balancer says of them comes a moment later. */
+  /** Requests that it had answered when it became healthy: what the balancer says of them comes a moment later. */
   answeredBefore: Promise<number>;
   barrenLives: number;
   wasHealthy: boolean;
+  /** Why nobody tries it any more. */
+  givenUp: ServersFailed | undefined;
 }
 
 type ServerReport = Exclude<NodeReport, { type: "pong" }>;
@@ -71,7 +73,11 @@ export function openServers(options: ServersOptions): Servers {
   const disturbed = () => {
     disturbedAt = clock.monotonic();
   };
-  const order = (): NodeOrder => ({ type: "servers", servers: [...(assigned?.specs ?? [])] });
+  const order = (): NodeOrder => {
+    const states = [...(assigned?.states.values() ?? [])];
+    const servers = states.flatMap(({ spec, givenUp }) => (givenUp === undefined ? [spec] : []));
+    return { type: "servers", servers };
+  };
   /** Keys of what the node agent may still run. */
   const alive = new Set<string>();
   let ended = Promise.withResolvers<void>();
@@ -89,11 +95,28 @@ export function openServers(options: ServersOptions): Servers {
     balancer.route(up, { expected: true, timeoutS: assigned?.timeoutS ?? 600 });
   };
 
-  const fail = (failed: ServersFailed): void => {
-    const tell = assigned?.onFailed;
-    if (assigned !== undefined) assigned.onFailed = undefined;
-    tell?.(failed);
+  /** The others go on without it; the last one's end is the end of all. */
+  const giveUp = (state: ServerState, failed: ServersFailed): void => {
+    if (assigned === undefined || assigned.states.get(state.spec.key) !== state) return;
+    state.givenUp = failed;
+    state.url = undefined;
+    const { server } = state.spec;
+    options.place.log.warn(
+      { server, class: failed.class, reason: failed.reason },
+      "server given up",
+    );
+    const { states, onFailed } = assigned;
+    if ([...states.values()].every(({ givenUp }) => givenUp !== undefined)) {
+      assigned.onFailed = undefined;
+      onFailed?.(failed);
+      return;
+    }
+    child.send(order());
+    route();
   };
+
+  const answeredBy = async ({ spec }: ServerState): Promise<number> =>
+    (await balancer.served()).get(`${spec.server}`)?.answered ?? 0;
 
   const publish = (report: ServerReport): void => {
     const written = publishReport(events, { unit: assigned?.unit, job: options.job }, report);
@@ -103,12 +126,12 @@ export function openServers(options: ServersOptions): Servers {
 
   /** Sees how much a life of a server that was healthy was good for. */
   async function countLife(state: ServerState, reason: string, logTail: string[]): Promise<void> {
-    const answered = (await balancer.answered()) - (await state.answeredBefore);
+    const answered = (await answeredBy(state)) - (await state.answeredBefore);
     if (assigned?.states.get(state.spec.key) !== state) return;
     state.barrenLives = answered > 0 ? 0 : state.barrenLives + 1;
     if (state.barrenLives < Math.max(minBarrenLives, state.spec.start_attempts)) return;
     const lives = `it ended ${state.barrenLives} times in a row without answering a request`;
-    fail({ class: "server-crash-loop", reason: `${lives}: ${reason}`, logTail });
+    giveUp(state, { class: "server-crash-loop", reason: `${lives}: ${reason}`, logTail });
   }
 
   function hear(report: NodeReport): void {
@@ -122,7 +145,7 @@ export function openServers(options: ServersOptions): Servers {
       const { server, url, warning } = report;
       if (warning !== undefined) options.place.log.warn({ server, warning }, "a server looks odd");
       // Asked before the balancer may use it.
-      if (state.url === undefined) state.answeredBefore = balancer.answered();
+      if (state.url === undefined) state.answeredBefore = answeredBy(state);
       state.url = url;
       state.wasHealthy = true;
     } else {
@@ -135,7 +158,7 @@ export function openServers(options: ServersOptions): Servers {
     }
     if (report.type === "failed") {
       const { reason, log_tail } = report;
-      fail({ class: "server-start", reason, logTail: log_tail });
+      giveUp(state, { class: "server-start", reason, logTail: log_tail });
     }
   }
 
@@ -160,7 +183,11 @@ export function openServers(options: ServersOptions): Servers {
     assign: (unit, specs, timeoutS, onFailed) => {
       const before = assigned;
       const states = new Map(
-        specs.map((spec) => [spec.key, before?.states.get(spec.key) ?? newState(spec)]),
+        specs.map((spec) => {
+          const known = before?.states.get(spec.key);
+          const isKept = known !== undefined && known.givenUp === undefined;
+          return [spec.key, isKept ? known : newState(spec)];
+        }),
       );
       assigned = { unit, specs, timeoutS, states, onFailed };
       for (const { key } of specs) alive.add(key);
@@ -194,7 +221,14 @@ const never = new AbortController().signal;
 
 function newState(spec: ServerSpec): ServerState {
   const answeredBefore = Promise.resolve(0);
-  return { spec, url: undefined, answeredBefore, barrenLives: 0, wasHealthy: false };
+  return {
+    spec,
+    url: undefined,
+    answeredBefore,
+    barrenLives: 0,
+    wasHealthy: false,
+    givenUp: undefined,
+  };
 }
 
 async function publishReport(

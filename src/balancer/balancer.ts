@@ -17,6 +17,7 @@ import { Prompts } from "./prompts.ts";
 import { type Page, Routes } from "./routes.ts";
 import type { Server } from "./server.ts";
 import { healthData, type StatusSources, statusData } from "./status.ts";
+import type { Tally } from "./tally.ts";
 import { watchServer } from "./watch.ts";
 
 export interface BalancerOptions {
@@ -41,6 +42,8 @@ export interface BalancerOptions {
 export interface RunningBalancer extends AsyncDisposable {
   readonly port: number;
   readonly accounts: Accounts;
+  /** What requests at each server came to, by its id; those that have left included. */
+  readonly servers: ReadonlyMap<string, Tally>;
   readonly inFlight: number;
   readonly waiting: number;
   attemptTimeoutMs: number;
@@ -133,6 +136,7 @@ export async function startBalancer(options: BalancerOptions): Promise<RunningBa
   return {
     port,
     accounts,
+    servers: fleet.tallies,
     get inFlight() {
       return front.inFlight;
     },

@@ -97,6 +97,8 @@ export const BalancerReport = z.discriminatedUnion("type", [
   z.strictObject({
     type: z.literal("totals"),
     ...counts,
+    /** By their ids, those that have left included. An attempt that another one followed counts as refused or abandoned. */
+    servers: z.record(z.string(), Counts),
     in_flight: z.int(),
     waiting: z.int(),
   }),

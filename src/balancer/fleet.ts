@@ -9,6 +9,7 @@ import { pick } from "./pick.ts";
 import type { Prompts } from "./prompts.ts";
 import type { Reply } from "./reply.ts";
 import { Server } from "./server.ts";
+import { Tally } from "./tally.ts";
 
 /** What a request asks of the fleet. */
 export interface PlaceWish {
@@ -51,6 +52,8 @@ export class Fleet implements AsyncDisposable {
   readonly deaths: Deaths;
   readonly queueWait = new Histogram();
   #servers: readonly Server[] = [];
+  /** By the servers' ids: one that comes back, at whatever address, goes on counting. */
+  readonly #tallies = new Map<string, Tally>();
   /** Of all servers, those included that are not on the list any more but still at work. */
   readonly #watches = new Map<
     Server,
@@ -69,6 +72,11 @@ export class Fleet implements AsyncDisposable {
 
   get servers(): readonly Server[] {
     return this.#servers;
+  }
+
+  /** What requests at each server came to, by its id; those that have left included. */
+  get tallies(): ReadonlyMap<string, Tally> {
+    return this.#tallies;
   }
 
   /** Requests that wait for a server. */
@@ -93,7 +101,7 @@ export class Fleet implements AsyncDisposable {
         known.maxInFlight = backend.max_in_flight ?? Number.POSITIVE_INFINITY;
         return known;
       }
-      const server = new Server(backend, limits, clock);
+      const server = new Server(backend, this.#tallyOf(backend.id), limits, clock);
       joined.push(server);
       return server;
     });
@@ -273,6 +281,12 @@ export class Fleet implements AsyncDisposable {
     const waitedMs = this.#options.clock.monotonic() - waiter.since;
     waiter.settle(this.#occupy(server, waiter.wish, waitedMs));
     return true;
+  }
+
+  #tallyOf(id: string): Tally {
+    const tally = this.#tallies.get(id) ?? new Tally();
+    this.#tallies.set(id, tally);
+    return tally;
   }
 
   #dismiss(server: Server): void {

@@ -69,10 +69,17 @@ async function start(order: Extract<BalancerOrder, { type: "listen" }>): Promise
 
 function totalsOf({
   accounts,
+  servers,
   inFlight,
   waiting,
 }: RunningBalancer): Extract<BalancerReport, { type: "totals" }> {
-  return { type: "totals", ...tallyData(accounts.totals), in_flight: inFlight, waiting };
+  return {
+    type: "totals",
+    ...tallyData(accounts.totals),
+    servers: Object.fromEntries([...servers].map(([id, tally]) => [id, tallyData(tally)])),
+    in_flight: inFlight,
+    waiting,
+  };
 }
 
 function obey(

@@ -9,7 +9,7 @@ import { Histogram } from "./histogram.ts";
 import type { Limits } from "./limits.ts";
 import type { Candidate } from "./pick.ts";
 import { Roster } from "./roster.ts";
-import { Tally } from "./tally.ts";
+import type { Tally } from "./tally.ts";
 
 /** One server, what it is doing and how it is. Whoever changes `health` is the fleet. */
 export class Server implements Candidate {
@@ -20,7 +20,7 @@ export class Server implements Candidate {
   readonly host: string;
   readonly connections: Connections;
   readonly attempts = new Roster<Attempt>();
-  readonly tally = new Tally();
+  readonly tally: Tally;
   readonly untilHead = new Histogram();
   readonly untilEnd = new Histogram();
   /** Answers by status. */
@@ -45,7 +45,8 @@ export class Server implements Candidate {
   leaving = false;
   readonly #clock: Clock;
 
-  constructor(backend: Backend, limits: Limits, clock: Clock) {
+  constructor(backend: Backend, tally: Tally, limits: Limits, clock: Clock) {
+    this.tally = tally;
     const { hostname, port, host } = new URL(backend.url);
     this.id = backend.id;
     this.url = backend.url;

@@ -19,7 +19,10 @@ export function warnOfNotDoneYet({
     const settings = resolveProfile(config, entry);
     return servingKeys
       .filter((key) => settings[key] > 1)
-      .map((key) => `${key} is ${settings[key]}: this version serves one unit at a time, with all servers on one node`);
+      .map(
+        (key) =>
+          `${key} is ${settings[key]}: this version serves one unit at a time, with all servers on one node`,
+      );
   });
   if (config.request_cache_dir !== null) {
     warnings.push("request_cache_dir is not used: prompts are built where they are asked");

@@ -7,6 +7,7 @@ import { describe, test } from "node:test";
 import type { BalancerClient } from "../../src/agent/balancer-client.ts";
 import type { NodeReport, ServerSpec } from "../../src/agent/node-protocol.ts";
 import { openServers, type Servers, type ServersFailed } from "../../src/agent/servers.ts";
+import type { Counts } from "../../src/balancer/control.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { runToEnd } from "../../src/base/spawn.ts";
 import { silentLog } from "../support/logs.ts";
@@ -25,10 +26,10 @@ interface Scene extends AsyncDisposable {
   report(report: NodeReport): Promise<void>;
   /** How many servers each order had that the node agent got. */
   orders(): Promise<number[]>;
-  /** Requests that the balancer has answered. */
-  answered: number;
-  /** Makes this server the only one. */
-  assign(given?: Partial<ServerSpec>): void;
+  /** Requests that the balancer has answered, by server. */
+  readonly answeredBy: Map<string, number>;
+  /** Makes these the servers; by default there is one. */
+  assign(...given: Partial<ServerSpec>[]): void;
 }
 
 /** Servers behind a node agent that says what the test writes, and a balancer that only remembers. */
@@ -43,8 +44,9 @@ async function openScene(): Promise<Scene> {
   const told: string[] = [];
   const balancer = {
     route: (servers) => routes.push(servers.map(({ url }) => url)),
-    answered: async () => scene.answered,
-  } as Pick<BalancerClient, "route" | "answered"> as BalancerClient;
+    served: async () =>
+      new Map([...scene.answeredBy].map(([id, answered]) => [id, { answered } as Counts])),
+  } as Pick<BalancerClient, "route" | "served"> as BalancerClient;
   const servers = openServers({
     place: {
       file: "bash",
@@ -76,16 +78,16 @@ async function openScene(): Promise<Scene> {
     routes,
     failed,
     told,
-    answered: 0,
+    answeredBy: new Map(),
     orders,
     report: async (report) => await appendFile(said, `${JSON.stringify(report)}\n`),
-    assign: (given = {}) => {
-      const spec = {
+    assign: (...given) => {
+      const specs = (given.length === 0 ? [{}] : given).map((changes) => ({
         ...{ server: 0, key: "k", command: "serve", env: {}, env_vars: {}, cwd: "/" },
         ...{ log_prefix: "/log", host: "127.0.0.1", max_wait_s: 60, health_interval_s: 1 },
-        ...{ start_attempts: 3, model: null, share: { index: 0, of: 1 }, ...given },
-      };
-      servers.assign("model--main", [spec], 600, (why) => failed.push(why));
+        ...{ start_attempts: 3, model: null, share: { index: 0, of: 1 }, ...changes },
+      }));
+      servers.assign("model--main", specs, 600, (why) => failed.push(why));
     },
     [Symbol.asyncDispose]: async () => {
       await servers[Symbol.asyncDispose]();
@@ -151,7 +153,7 @@ describe("servers that fail", () => {
   test("are a crash loop when one dies three times without an answered request", async () => {
     await using at = await openScene();
     // By the servers of another unit.
-    at.answered = 5;
+    at.answeredBy.set("0", 5);
     at.assign();
     for (let life = 1; life <= 3; life++) {
       assert.deepEqual(at.failed, []);
@@ -175,13 +177,46 @@ describe("servers that fail", () => {
     for (let life = 1; life <= 6; life++) {
       await at.report(healthy());
       await until(() => at.routes.at(-1)?.length === 1);
-      if (life % 3 === 0) at.answered += 1;
+      if (life % 3 === 0) at.answeredBy.set("0", life);
       await at.report(down(true));
       await until(() => at.told.filter((type) => type === "server.restarted").length === life);
     }
     await at.report(healthy());
     await until(() => at.routes.at(-1)?.length === 1);
     assert.deepEqual(at.failed, []);
+  });
+
+  test("leave the others at work, and are the end of the unit when none is left", async () => {
+    await using at = await openScene();
+    const other = { server: 1, key: "other" };
+    at.assign({}, other);
+    await at.report(healthy());
+    await at.report({ ...healthy("http://127.0.0.1:2"), ...other });
+    await until(() => at.routes.at(-1)?.length === 2);
+    // What the others answer makes no life of this one a good one.
+    for (let life = 1; life <= 3; life++) {
+      at.answeredBy.set("1", life);
+      await at.report(down(true));
+      await until(() => at.told.filter((type) => type === "server.restarted").length === life);
+      if (life < 3) await at.report(healthy());
+    }
+    await until(async () => (await at.orders()).at(-1) === 1);
+    assert.deepEqual(at.routes.at(-1), ["http://127.0.0.1:2"]);
+    assert.deepEqual(at.failed, []);
+    await at.report({ type: "failed", ...other, reason: "no GPU", log_tail: [] });
+    await until(() => at.failed.length > 0);
+    assert.deepEqual(at.failed, [{ class: "server-start", reason: "no GPU", logTail: [] }]);
+  });
+
+  test("are tried anew by the next unit that asks for them", async () => {
+    await using at = await openScene();
+    at.assign();
+    await at.report({ type: "failed", ...about, reason: "no GPU", log_tail: [] });
+    await until(() => at.failed.length > 0);
+    at.assign();
+    await until(async () => (await at.orders()).at(-1) === 1);
+    await at.report(healthy());
+    await until(() => at.routes.at(-1)?.length === 1);
   });
 
   test("are of no interest to a unit that has ended", async () => {
