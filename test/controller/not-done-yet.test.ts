@@ -20,7 +20,7 @@ describe("what a config asks for and is not done yet", () => {
   });
 
   test("is told once for all models", () => {
-    const { config, source } = configWith(`num_inference_servers: 4
+const { config, source } = configWith(`servers_per_node: 4
 request_cache_dir: cache
 hf_result_repo: lab/scores
 `);
@@ -29,7 +29,7 @@ hf_result_repo: lab/scores
     assert.equal(warnings.length, 3);
     assert.match(
       warnings.join("\n"),
-      /num_inference_servers is 4.*\nrequest_cache_dir.*\nhf_result_repo/,
+      /servers_per_node is 4.*\nrequest_cache_dir.*\nhf_result_repo/,
     );
   });
 
