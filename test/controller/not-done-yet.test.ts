@@ -20,7 +20,7 @@ describe("what a config asks for and is not done yet", () => {
   });
 
   test("is told once for all models", () => {
-const { config, source } = configWith(`servers_per_node: 4
+    const { config, source } = configWith(`servers_per_node: 4
 request_cache_dir: cache
 hf_result_repo: lab/scores
 `);
