@@ -190,7 +190,7 @@ describe("the table", () => {
           model: "m",
           step,
           task: `task_${at}`,
-          eval_config: { ...emptyEvalConfig, chat_template: "x".repeat(4800) },
+          eval_config: { ...emptyEvalConfig, chat_template: "x".repeat(480) },
         }));
       }
     }

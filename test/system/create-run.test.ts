@@ -457,7 +457,8 @@ describe("create-run", { concurrency: 2 }, () => {
     });
   }
 
-  for (const mode of ["new", "update", "force"] as const) {
+  const modes = isLong ? (["new", "update", "force"] as const) : (["new", "update"] as const);
+  for (const mode of modes) {
     test(`killed at any step is completed by the next: ${mode}`, async (t) => {
       const python = requirePython(t);
       if (python === undefined) return;
