@@ -119,7 +119,7 @@ try {
   const place = await prepare(directory);
   await wait(500);
   let round = 0;
-  const modelArgs = `model=${place.model},base_url=http://127.0.0.1:${port}/v1/completions,num_concurrent=4`;
+  const modelArgs = `model=${place.model},base_url=http://127.0.0.1:${port}/v1/completions,num_concurrent=4,tokenizer_backend=huggingface`;
   const plain = ["-m", "lm_eval", "run", "--model", "local-completions", "--model_args", modelArgs];
   const figures = await interleave(
     {
