@@ -84,7 +84,10 @@ export async function planWorkload(
   // bash tells what Python and all its children have cost when they have ended.
   const timed = join(directory, "python.sh");
   const cost = join(directory, "python-cpu");
-  await writeFile(timed, `trap : TERM INT\n"${options.python}" "$@"\nstatus=$?\ntimes >> "${cost}"\nexit $status\n`);
+  await writeFile(
+    timed,
+    `trap : TERM INT\n"${options.python}" "$@"\nstatus=$?\ntimes >> "${cost}"\nexit $status\n`,
+  );
   const server = join(root, "bench/support/paced-server.ts");
   const config = {
     job_name: "bench",
