@@ -23,8 +23,11 @@ export interface BalancerClient extends AsyncDisposable {
   prefix(account: string): string;
   /** The servers that are up, each time all of them. */
   route(servers: readonly Backend[], options: { expected: boolean; timeoutS: number }): void;
-  /** The counts of an account; undefined when the balancer was replaced or does not answer. */
-  settle(account: string): Promise<Counts | undefined>;
+  /**
+   * The counts of an account, or of a leaf of it by its index alone, which are forgotten there; undefined when the balancer
+   * was replaced or does not answer.
+   */
+  settle(account: string, leaf?: number): Promise<Counts | undefined>;
   /** What requests at each server came to up to now, by its id; without what a balancer that died had not told. */
   served(): Promise<ReadonlyMap<string, Counts>>;
 }
@@ -72,7 +75,9 @@ export async function openBalancer(
         servedNow = new Map(Object.entries(report.servers));
         for (const go of counting) go();
       } else if (report.type === "settled") {
-        settling.get(report.account)?.(sumCounts(Object.values(report.parts)));
+        settling.get(settlingKey(report.account, report.part))?.(
+          sumCounts(Object.values(report.parts)),
+        );
       }
     },
     onEnd: (pid, how) => {
@@ -106,16 +111,18 @@ export async function openBalancer(
       clearTimeout(timer);
       return addCounts(servedBefore, servedNow);
     },
-    settle: async (account) => {
+    settle: async (account, leaf) => {
+      const part = leaf === undefined ? undefined : `${leaf}`;
+      const key = settlingKey(account, part);
       const { promise, resolve } = Promise.withResolvers<Counts | undefined>();
       const timer = setTimeout(() => resolve(undefined), answerTimeoutMs);
-      settling.set(account, resolve);
-      child.send({ type: "settle", account });
+      settling.set(key, resolve);
+      child.send({ type: "settle", account, ...(part !== undefined && { part }) });
       try {
         return await promise;
       } finally {
         clearTimeout(timer);
-        settling.delete(account);
+        settling.delete(key);
       }
     },
     [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
@@ -132,4 +139,8 @@ function addCounts(
     sums.set(id, before === undefined ? counts : sumCounts([before, counts]));
   }
   return sums;
+}
+
+function settlingKey(account: string, part: string | undefined): string {
+  return part === undefined ? account : `${account}/${part}`;
 }

@@ -27,7 +27,8 @@ export interface BatchDeps {
   readonly clock: Clock;
   /** A request without its leaves. Each has an id of its own, under which the balancer counts. */
   readonly request: (attempt: number) => BatchRequest;
-  readonly settle: (account: string) => Promise<Counts | undefined>;
+  /** What the requests of an account, or of one of its leaves by its index, came to; undefined: nobody knows. */
+  readonly settle: (account: string, leaf?: number) => Promise<Counts | undefined>;
   /** Servers or balancer were not well since then, or are not now: failed requests say nothing about the leaf. */
   readonly disturbedSince: (at: number) => Promise<boolean>;
   /** The unit is given up, and the leaves that brought it about are pardoned. */
@@ -57,6 +58,10 @@ export class BatchRun {
   readonly #slot: number;
   readonly #subject: EventSubject;
   readonly #accounts: string[] = [];
+  /** What each leaf's requests came to that was settled alone. */
+  readonly #settled: (Counts | undefined)[] = [];
+  /** Of the run at hand, in the order of its request. */
+  #asked: readonly LeafId[] = [];
   /** Not settled, and not failed under this lease. */
   #open: LeafId[] = [];
   #failed = 0;
@@ -96,13 +101,20 @@ export class BatchRun {
 
   /** Requests and tokens of all that was evaluated; undefined when a balancer took its counts with it. */
   async settle(): Promise<Counts | undefined> {
-    const all: Counts[] = [];
-    for (const account of this.#accounts) {
-      const counts = await this.#deps.settle(account);
-      if (counts === undefined) return undefined;
-      all.push(counts);
-    }
-    return sumCounts(all);
+    const all = [...this.#settled];
+    for (const account of this.#accounts) all.push(await this.#deps.settle(account));
+    const known = all.filter((counts) => counts !== undefined);
+    return known.length === all.length ? sumCounts(known) : undefined;
+  }
+
+  /** What the requests of a leaf that has ended came to. */
+  async #settleLeaf(leaf: LeafId): Promise<{ served?: Counts }> {
+    const account = this.#accounts.at(-1);
+    const index = this.#asked.indexOf(leaf);
+    if (account === undefined || index < 0) return {};
+    const served = await this.#deps.settle(account, index);
+    this.#settled.push(served);
+    return served === undefined ? {} : { served };
   }
 
   /** One run request with all open leaves: ends with fewer of them, or because we want to stop. */
@@ -111,6 +123,7 @@ export class BatchRun {
     const asked = request(this.#lease.attempt);
     this.#accounts.push(asked.id);
     this.#current = undefined;
+    this.#asked = [...this.#open];
     const leaves = this.#open.map((id) => {
       const { name, source, overrides } = unit.plan.leaves[
         id
@@ -184,14 +197,16 @@ export class BatchRun {
           total_s,
         } = message;
         const times = { load_s, requests_s, total_s };
-        const body = { fingerprint, result, outcome, n_samples, n_requests, ...times };
+        const served = await this.#settleLeaf(leaf);
+        const body = { fingerprint, result, outcome, n_samples, n_requests, ...times, ...served };
         return await events.publish("leaf.done", subject, body);
       }
       case "leaf_invalid": {
         this.#drop(leaf);
         breaker.succeeded();
         const { path: result, reason } = message;
-        return await events.publish("leaf.invalid", subject, { fingerprint, result, reason });
+        const body = { fingerprint, result, reason, ...(await this.#settleLeaf(leaf)) };
+        return await events.publish("leaf.invalid", subject, body);
       }
       case "leaf_failed":
         return await this.#fail(leaf, message);

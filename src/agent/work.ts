@@ -116,7 +116,7 @@ async function workOn(
     // A model that lm_eval loads itself is loaded once, so one batch at a time.
     slots: isServerless || plan.in_config_order ? 1 : profile.slots,
     request: await requestMaker(deps, unit, serving),
-    settle: async (account) => await serving?.balancer.settle(account),
+    settle: async (account, leaf) => await serving?.balancer.settle(account, leaf),
     disturbedSince: async (at) => (await serving?.servers.disturbedSince(at)) === true,
     begin: (onFailed) => {
       const specs = serverSpecs(unit, logNames(context.layout, plan.job_name, context.job));

@@ -21,11 +21,16 @@ export class Accounts {
     return tally;
   }
 
-  /** The parts of an account, which is forgotten: what comes later opens it anew. */
-  settle(account: string): ReadonlyMap<string, Tally> {
+  /** The parts of an account, or one of them alone, which are forgotten: what comes later opens them anew. */
+  settle(account: string, part?: string): ReadonlyMap<string, Tally> {
     const parts = this.#open.get(account) ?? new Map<string, Tally>();
-    this.#open.delete(account);
-    return parts;
+    if (part === undefined) {
+      this.#open.delete(account);
+      return parts;
+    }
+    const tally = parts.get(part);
+    parts.delete(part);
+    return new Map(tally === undefined ? [] : [[part, tally]]);
   }
 
   /** Those that are not settled. */

@@ -44,8 +44,12 @@ export const BalancerOrder = z.discriminatedUnion("type", [
     expected: z.boolean(),
     attempt_timeout_s: z.number().positive().optional(),
   }),
-  /** Asks for the counts of an account and forgets them. Answered by `settled`. */
-  z.strictObject({ type: z.literal("settle"), account: z.string() }),
+  /** Asks for the counts of an account, or of one part of it, and forgets them. Answered by `settled`. */
+  z.strictObject({
+    type: z.literal("settle"),
+    account: z.string(),
+    part: z.string().optional(),
+  }),
   /** Asks for `totals` at once. Those that follow count what this order and later ones bring about. */
   z.strictObject({ type: z.literal("totals") }),
   z.strictObject({ type: z.literal("ping"), n: z.int() }),
@@ -105,6 +109,8 @@ export const BalancerReport = z.discriminatedUnion("type", [
   z.strictObject({
     type: z.literal("settled"),
     account: z.string(),
+    /** The one that was asked for alone. */
+    part: z.string().optional(),
     /** By the second part of the prefixes of their paths. */
     parts: z.record(z.string(), Counts),
   }),

@@ -88,10 +88,10 @@ function obey(
   report: (message: BalancerReport) => void,
 ): void {
   if (order.type === "settle") {
-    const { account } = order;
-    const settled = [...balancer.accounts.settle(account)];
-    const parts = Object.fromEntries(settled.map(([part, tally]) => [part, tallyData(tally)]));
-    report({ type: "settled", account, parts });
+    const { account, part } = order;
+    const settled = [...balancer.accounts.settle(account, part)];
+    const parts = Object.fromEntries(settled.map(([name, tally]) => [name, tallyData(tally)]));
+    report({ type: "settled", account, ...(part !== undefined && { part }), parts });
     return;
   }
   const { servers, expected, attempt_timeout_s } = order;

@@ -1,7 +1,10 @@
 import { z } from "zod";
+import { Counts } from "../balancer/control.ts";
 import { FailureClass } from "../lmeval/protocol.ts";
 
 const fields = {
+  /** What the balancer counted of the leaf's requests; not there: it did not count, or died. */
+  served: Counts.optional(),
   /** agent: why it ended or drains. */
   endReason: z.enum([
     "complete",
@@ -80,6 +83,7 @@ export const eventBodies = {
     load_s: z.number(),
     requests_s: z.number(),
     total_s: z.number(),
+    served: fields.served,
     /** The leaf file was found without its event: its writer died in between. */
     recovered: z.boolean().optional(),
   }),
@@ -87,6 +91,7 @@ export const eventBodies = {
     fingerprint: z.string(),
     result: z.string(),
     reason: z.string(),
+    served: fields.served,
   }),
   "leaf.failed": z.strictObject({
     fingerprint: z.string(),

@@ -46,7 +46,9 @@ test("a balancer that dies is replaced at its address with its servers; what it 
   await until(() => listening.length === 1);
   assert.deepEqual([await ask("a"), await ask("a")], [200, 200]);
   assert.equal((await balancer.served()).get("0")?.answered, 2);
-  const { queue_s, service_s, ...counts } = (await balancer.settle("a")) ?? assert.fail();
+  assert.equal((await balancer.settle("a", 1))?.answered, 0);
+  const { queue_s, service_s, ...counts } = (await balancer.settle("a", 0)) ?? assert.fail();
+  assert.equal((await balancer.settle("a"))?.answered, 0);
   assert.ok(queue_s >= 0 && service_s > 0);
   assert.deepEqual(counts, {
     answered: 2,
