@@ -263,7 +263,8 @@ export class BatchRun {
   async #excuse(leaf: LeafId, reason: string): Promise<void> {
     const { ending, releaseReason } = this.#deps;
     const why = ending.aborted ? releaseReason() : reason;
-    if (why !== "unit-stopped") await excuse(this.#deps, this.#attempt(leaf), why);
+    if (why === "unit-stopped") return;
+    await excuse(this.#deps, this.#subject, this.#attempt(leaf), why);
   }
 
   #attempt(leaf: LeafId): FailedAttempt {

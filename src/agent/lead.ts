@@ -95,7 +95,7 @@ async function lead(context: JobContext, shutdown: Shutdown): Promise<LeadEnd> {
   async function workAsOwner(): Promise<boolean> {
     await using heartbeat = await startHeartbeat(layout, { identity });
     heartbeat.fenced.addEventListener("abort", () => shutdown.fail(heartbeat.fenced.reason));
-    const reaper = new Reaper(layout, identity, context.clock);
+    const reaper = new Reaper(layout, identity, events, context.clock);
     await reaper.clearRemains();
     await using processes = openProcesses(context, events, shutdown);
     return await workThroughPlan({ context, processes, events, shutdown, reaper });

@@ -48,7 +48,7 @@ export async function strike(
   const { class: failureClass, permanent, message } = failure;
   const trace_tail = failure.trace_tail.slice(-20);
   const at = new Date(clock.now()).toISOString();
-  const n = await recordStrike(unit.layout, unit.planned.id, key, {
+  await recordStrike(unit.layout, unit.planned.id, key, {
     kind: "strike",
     class: failureClass,
     permanent,
@@ -59,8 +59,12 @@ export async function strike(
   });
   const about = { ...subject, leaf };
   const body = { fingerprint, class: failureClass, message };
-  await events.publish("leaf.failed", about, { ...body, trace_tail, strike: n });
   const state = (await readStrikes(unit.layout, unit.planned.id)).get(key);
+  await events.publish("leaf.failed", about, {
+    ...body,
+    trace_tail,
+    strike: state?.strikes ?? null,
+  });
   if (state?.isDead !== true) return false;
   await events.publish("leaf.dead", about, { ...body, strikes: state.strikes });
   return true;
@@ -68,11 +72,13 @@ export async function strike(
 
 /** Records that an evaluation ended for a reason that is not the leaf's; many of these are a strike after all. */
 export async function excuse(
-  { unit, clock }: Pick<FailureDeps, "unit" | "clock">,
+  { unit, events, clock }: FailureDeps,
+  subject: EventSubject,
   { leaf, ...attempt }: FailedAttempt,
   reason: string,
 ): Promise<void> {
-  const key = strikeKey(leaf, fingerprintOf(unit, leaf));
+  const fingerprint = fingerprintOf(unit, leaf);
+  const key = strikeKey(leaf, fingerprint);
   const at = new Date(clock.now()).toISOString();
   await recordStrike(unit.layout, unit.planned.id, key, {
     kind: "excused",
@@ -80,6 +86,7 @@ export async function excuse(
     ...attempt,
     at,
   });
+  await events.publish("leaf.excused", { ...subject, leaf }, { fingerprint, reason });
 }
 
 /** Tells of a failure that is no strike. */

@@ -1,6 +1,7 @@
 import { readdir } from "node:fs/promises";
 import type { Clock } from "../base/clock.ts";
 import { isMissing } from "../base/errors.ts";
+import type { EventSink } from "../events/event.ts";
 import type { OwnerIdentity } from "../queue/owner-record.ts";
 import type { Queue, Verdict } from "../queue/queue.ts";
 import { reapShard } from "../queue/reap.ts";
@@ -13,11 +14,13 @@ import type { WorkUnit } from "./unit.ts";
 export class Reaper {
   readonly #watch: OwnerWatch;
   readonly #layout: RunLayout;
+  readonly #events: EventSink;
   readonly #dead = new Set<string>();
   #passing: Promise<boolean> | undefined;
 
-  constructor(layout: RunLayout, here: OwnerIdentity, clock: Clock) {
+  constructor(layout: RunLayout, here: OwnerIdentity, events: EventSink, clock: Clock) {
     this.#layout = layout;
+    this.#events = events;
     this.#watch = new OwnerWatch({ layout, here, clock });
     // Whatever is in our name at the end of a unit was left by a child that was killed.
     this.#dead.add(here.owner);
@@ -50,6 +53,12 @@ export class Reaper {
     for (const shard of unit.shards) {
       const reaped = await reapShard(queue, shard, (owner) => this.#judge(owner));
       if (reaped.size > 0) returned = true;
+      for (const [owner, batches] of reaped) {
+        for (const batch of batches) {
+          const subject = { unit: unit.planned.id, batch };
+          await this.#events.publish("batch.reclaimed", subject, { owner });
+        }
+      }
     }
     return returned;
   }

@@ -64,6 +64,8 @@ export const eventBodies = {
     done: z.int(),
     total: z.int(),
   }),
+  /** Its owner is dead, and it is free again. */
+  "batch.reclaimed": z.strictObject({ owner: z.string() }),
   "batch.ended": z.strictObject({
     slot: z.int(),
     outcome: z.enum(["settled", "released", "lost"]),
@@ -101,6 +103,8 @@ export const eventBodies = {
     /** null: this end was no strike (time limit, node loss, broken server …). */
     strike: z.int().nullable(),
   }),
+  /** Its evaluation ended in the middle for a reason that is not its own: it begins again. */
+  "leaf.excused": z.strictObject({ fingerprint: z.string(), reason: z.string() }),
   "leaf.dead": z.strictObject({
     fingerprint: z.string(),
     class: FailureClass,

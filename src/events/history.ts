@@ -4,7 +4,7 @@ import { readEvents } from "./reader.ts";
 /** What of a run's events is asked for; everything that is given has to fit. */
 export interface HistoryFilter {
   readonly unit?: string;
-  /** Its own events, and those of the batches and agents that brought it. */
+  /** Its own events, and those of the batches, agents and their processes that brought it. */
   readonly leaf?: (leaf: string) => boolean;
   /** Types, or the first part of types: `leaf` for `leaf.done` and so on. */
   readonly types?: readonly string[];
@@ -37,16 +37,23 @@ function aroundLeaf(
 ): EventEnvelope[] {
   const own = ofUnit.filter(({ leaf }) => leaf !== undefined && isChosen(leaf));
   const attempts = new Set(own.map(attemptOf));
+  const batches = new Set(own.map(batchOf));
   const writers = new Set(own.map(({ writer }) => writer));
   return all.filter((event) => {
-    if (event.type.startsWith("agent.")) return writers.has(event.writer);
+    if (/^(agent|harness|balancer)\./.test(event.type)) return writers.has(event.writer);
+    // Whoever tells of it is another one than the owner that it had.
+    if (event.type === "batch.reclaimed") return batches.has(batchOf(event));
     if (event.type.startsWith("batch.")) return attempts.has(attemptOf(event));
     return own.includes(event);
   });
 }
 
-function attemptOf({ writer, unit, batch, attempt }: EventEnvelope): string {
-  return `${writer} ${unit} ${batch} ${attempt}`;
+function batchOf({ unit, batch }: EventEnvelope): string {
+  return `${unit} ${batch}`;
+}
+
+function attemptOf(event: EventEnvelope): string {
+  return `${event.writer} ${batchOf(event)} ${event.attempt}`;
 }
 
 function compare(a: string, b: string): number {

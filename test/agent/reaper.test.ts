@@ -7,6 +7,7 @@ import { systemClock } from "../../src/base/clock.ts";
 import { ensureDirectory } from "../../src/base/files.ts";
 import { processStartTime } from "../../src/base/proc.ts";
 import { startGroup } from "../../src/base/spawn.ts";
+import type { EventSink } from "../../src/events/event.ts";
 import { openFsQueue } from "../../src/queue/fs-queue.ts";
 import { createRecord } from "../../src/queue/heartbeat.ts";
 import { identifyThisProcess, type OwnerIdentity } from "../../src/queue/owner-record.ts";
@@ -45,8 +46,14 @@ test("what dead owners have left is ended, their batches come back, and the livi
   await using remains = await start(dead);
   await using working = await start(live);
 
+  const told: unknown[] = [];
+  const events: EventSink = {
+    publish: async (type, subject, body) => {
+      told.push([type, subject.unit, body]);
+    },
+  };
   const self = await identifyThisProcess(`self-${process.pid}`);
-  const reaper = new Reaper(layout, self, systemClock);
+  const reaper = new Reaper(layout, self, events, systemClock);
   assert.equal(reaper.isGone(dead as string), false);
   await reaper.clearRemains();
   assert.equal((await remains.exited).signal, "SIGKILL");
@@ -60,6 +67,7 @@ test("what dead owners have left is ended, their batches come back, and the livi
   // Slots that ask at the same time share one look.
   const looks = await Promise.all([reaper.reap(queue, unit), reaper.reap(queue, unit)]);
   assert.deepEqual(looks, [true, true]);
+  assert.deepEqual(told, [["batch.reclaimed", planned.id, { owner: dead }]]);
   assert.equal(await reaper.reap(queue, unit), false);
   const states = [...(await queue.census(shard)).batches.values()];
   assert.deepEqual(states.map(({ kind, attempt }) => `${kind} a${attempt}`).sort(), [

@@ -331,6 +331,7 @@ describe("a harness that dies", () => {
     assert.deepEqual(await runUnit(at.deps), { kind: "ended", open: 0 });
     assert.deepEqual(await at.batches(), ["done a1"]);
     assert.deepEqual(await at.records(), ["excused the harness died"]);
+    assert.deepEqual(at.heard("leaf.excused", "reason"), ["the harness died"]);
     assert.equal((await at.strikes(1))?.strikes, 0);
   });
 

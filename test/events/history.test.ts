@@ -18,7 +18,9 @@ const events = [
   event("one", "agent.started", { owner: "o1" }),
   event("one", "batch.leased", { ...lease, leaves: ["x", "y"] }),
   event("one", "leaf.started", { ...lease, leaf: "x" }),
+  event("one", "harness.ended", { pid: 7, how: "SIGKILL" }),
   event("two", "agent.started", { owner: "o2" }),
+  event("two", "batch.reclaimed", { unit: "m--main", batch: "b1", owner: "o1" }),
   event("two", "batch.leased", { ...again, leaves: ["x", "y"] }),
   event("two", "leaf.started", { ...again, leaf: "x" }),
   event("two", "leaf.done", { ...again, leaf: "x", n_requests: 40 }),
@@ -32,7 +34,7 @@ const is = (wanted: string) => (leaf: string) => leaf === wanted;
 describe("the history of a run", () => {
   test("of a leaf is its own, and that of the batches and agents that brought it", () => {
     const told = selectHistory(events, { leaf: is("x") });
-    assert.deepEqual(told, events.slice(0, 7));
+    assert.deepEqual(told, events.slice(0, 9));
     assert.deepEqual(selectHistory(events, { leaf: is("nobody") }), []);
   });
 
@@ -46,18 +48,18 @@ describe("the history of a run", () => {
   });
 
   test("of a unit leaves out what is about none", () => {
-    assert.equal(selectHistory(events, { unit: "m--main" }).length, 7);
-    assert.equal(selectHistory(events, { unit: "m--main", leaf: is("y") }).length, 3);
+    assert.equal(selectHistory(events, { unit: "m--main" }).length, 8);
+    assert.equal(selectHistory(events, { unit: "m--main", leaf: is("y") }).length, 4);
   });
 
   test("reads as one line per event, with what the event says besides", () => {
     const lines = renderHistory(selectHistory(events, { leaf: is("x") }))
       .trimEnd()
       .split("\n");
-    assert.equal(lines.length, 7);
+    assert.equal(lines.length, 9);
     assert.match(
-      lines[6] ?? "",
-      /^1970-01-01 00:00:07 {2}two {2}leaf\.done +m--main x batch b1 attempt 2 {2}n_requests=40$/,
+      lines[8] ?? "",
+      /^1970-01-01 00:00:09 {2}two {2}leaf\.done +m--main x batch b1 attempt 2 {2}n_requests=40$/,
     );
     assert.equal(renderHistory([]), "No event fits\n");
   });
