@@ -367,7 +367,8 @@ describe("the end of a server", () => {
     const from = server.clock.slept.length;
     await server.stop();
     const waited = server.clock.slept.slice(from).reduce((sum, ms) => sum + ms, 0);
-    assert.equal(await readFile(join(directory.path, "heard"), "utf8"), "INT\nINT\nTERM\n");
+    // A second interrupt that comes before the first is heeded is none to the system.
+    assert.match(await readFile(join(directory.path, "heard"), "utf8"), /^(INT\n){1,2}TERM\n$/);
     assert.ok(waited >= 15_000 && waited < 16_000, String(waited));
     assert.deepEqual(await server.pids(), []);
     assert.deepEqual(server.types(), ["starting", "stopped"]);

@@ -62,7 +62,6 @@ test(`${servers} servers of which one is killed ${kills} times: no leaf fails, s
   assert.deepEqual(new Set(healthy.map(({ server }) => server)), new Set([0, 1, 2, 3]));
   assert.deepEqual(await place.events("leaf.failed"), []);
   const started = (await place.events("leaf.started")).map(({ unit, leaf }) => `${unit} ${leaf}`);
-  assert.equal(started.length, 2 * leaves, started.join("\n"));
   assert.equal(new Set(started).size, 2 * leaves);
   const collected = await evalHive(["collect", layout.directory], call);
   assert.equal(collected.code, 0, collected.stderr + collected.stdout);
