@@ -152,7 +152,7 @@ export interface RunRequest {
    * original base_url are appended (`{prefix}/{index}/v1/completions`). null: base_url stays.
    */
   readonly base_url_prefix: string | null;
-  /** `eval.timeout` is the balancer's; the model object gets these (DESIGN section 8). */
+  /** `eval.timeout` is the balancer's; the model object gets these. */
   readonly request_timeout_s: number;
   readonly request_retries: number;
   /** A leaf that is loaded, or scored, for longer than this has failed, and its child is ended. */
@@ -266,7 +266,7 @@ export const HarnessMessage = z.discriminatedUnion("type", [
     samples_path: z.string().nullable(),
     n_samples: z.int(),
     n_requests: z.int(),
-    /** Seconds: loading the task and its data, waiting for the model, all of it. */
+    /** Seconds: until the first request (the model object, the task, its data), waiting for the model, all of it. */
     load_s: z.number(),
     requests_s: z.number(),
     total_s: z.number(),

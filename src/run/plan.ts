@@ -33,6 +33,7 @@ export const Profile = z.strictObject({
   offline: z.enum(["auto", "always", "never"]),
   /** The harness's inputs of the fingerprint that belong to the evaluation arguments. */
   inputs: z.record(z.string(), z.unknown()),
+  /** The leaves of every unit with this profile. */
   fingerprints: z.record(leafIdText, fingerprintText),
 });
 export type Profile = z.output<typeof Profile>;
