@@ -15,7 +15,7 @@ const nothing: PythonChoice = {
   pixiEnv: null,
   activationCommand: null,
   configDirectory: "/configs",
-  cwd: "/work",
+  cwd: "/project",
   checkout: "/opt/eval-hive",
 };
 const everything: PythonChoice = {
@@ -95,7 +95,7 @@ test("empty text is no word", () => {
 });
 
 test("a relative pixi manifest is looked for beside the config, in the working directory, then in the checkout", () => {
-  const places = ["/configs/pixi.toml", "/work/pixi.toml", "/opt/eval-hive/pixi.toml"];
+  const places = ["/configs/pixi.toml", "/project/pixi.toml", "/opt/eval-hive/pixi.toml"];
   for (const [index, place] of places.entries()) {
     assert.equal(findPixiManifest("pixi.toml", nothing, only(...places.slice(index))), place);
   }
