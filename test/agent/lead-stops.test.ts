@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { sendSignal } from "../../src/base/proc.ts";
 import { assertNothingLeft, batchStates } from "../support/lead-end.ts";
-import { requirePython, root } from "../support/require.ts";
+import { isLong, requirePython, root } from "../support/require.ts";
 import {
   awaitHeld,
   heldLeaves,
@@ -85,7 +85,7 @@ describe("a lead whose harness does not get up", () => {
     SIGUSR1: { reason: "time-limit", stop: (lead) => lead.signal("SIGUSR1") },
     "drain on its leash": { reason: "interrupted", stop: (lead) => lead.say("drain") },
   };
-  const chosen = Object.entries(ways).slice(0, process.env["EVAL_HIVE_LONG"] === "1" ? 4 : 2);
+  const chosen = Object.entries(ways).slice(0, isLong ? 4 : 2);
   for (const [what, { reason, stop }] of chosen) {
     test(`ends at once on ${what}, and holds nothing`, async (t) => {
       const python = requirePython(t);

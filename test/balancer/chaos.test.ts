@@ -6,12 +6,12 @@ import { setTimeout as wait } from "node:timers/promises";
 import { openRandom, type Random } from "../../examples/demo/random.ts";
 import { balance } from "../support/balancing.ts";
 import { answerTo } from "../support/faulty-server.ts";
+import { isLong } from "../support/require.ts";
 import { type ServerProcess, startServerProcesses } from "../support/server-process.ts";
 import { until } from "../support/until.ts";
 
-const long = process.env["EVAL_HIVE_LONG"] === "1";
 const seed = Number(process.env["CHAOS_SEED"] ?? 20261126);
-const stormMs = long ? 60_000 : 10_000;
+const stormMs = isLong ? 60_000 : 10_000;
 const clients = 400;
 /** Of every healthy server: as a model would, so that 400 requests are in flight most of the time. */
 const usualMs = 250;

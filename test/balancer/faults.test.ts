@@ -2,11 +2,10 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { balance, type Client, openClient, type TestBalancer } from "../support/balancing.ts";
 import { answerTo, type Behaviour } from "../support/faulty-server.ts";
+import { isLong } from "../support/require.ts";
 import { type ServerProcess, startServerProcesses } from "../support/server-process.ts";
 import { until } from "../support/until.ts";
 import { answer, startUpstream } from "../support/upstream.ts";
-
-const long = process.env["EVAL_HIVE_LONG"] === "1";
 
 /** A request whose answer is known. */
 function prompt(n: number | string, bytes = 2_000): string {
@@ -151,7 +150,7 @@ describe("no client sees an error when", () => {
     });
   }
 
-  const downMs = long ? 20_000 : 1_500;
+  const downMs = isLong ? 20_000 : 1_500;
   test(`all servers are down for ${downMs / 1_000} s`, async () => {
     await using servers = await startServerProcesses(3);
     await behaveAll(servers, { hold: true });

@@ -5,8 +5,8 @@ import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { openRandom, type Random } from "../../examples/demo/random.ts";
 import { balance, openClient } from "../support/balancing.ts";
+import { isLong } from "../support/require.ts";
 
-const long = process.env["EVAL_HIVE_LONG"] === "1";
 const seed = Number(process.env["TORN_SEED"] ?? 20261126);
 
 /** With one brace at its end, so that JSON that is cut short shows. */
@@ -110,7 +110,7 @@ test("answers that are torn, cut and malformed never reach a client: it gets who
   await using balancing = await balance([tearing, other], { limits });
   using client = openClient(balancing.url);
   let next = 0;
-  const requests = long ? 4_000 : 400;
+  const requests = isLong ? 4_000 : 400;
   const outcomes = { whole: 0, refused: 0 };
   await Promise.all(
     Array.from({ length: 16 }, async () => {

@@ -3,6 +3,7 @@ import { describe, type TestContext, test } from "node:test";
 import { type Lease, type Queue, UnknownShardError } from "../../src/queue/queue.ts";
 import { reapShard } from "../../src/queue/reap.ts";
 import type { BatchId, OwnerId, ShardId } from "../../src/run/ids.ts";
+import { isLong } from "../support/require.ts";
 import type { QueueBackend, QueuePlace } from "./queue-backend.ts";
 import {
   batchesOf,
@@ -16,7 +17,6 @@ import { checkAgainstModel } from "./queue-model.ts";
 
 const shard = "model--main.g1" as ShardId;
 const [alice, bob] = ["alice", "bob"] as OwnerId[] as [OwnerId, OwnerId];
-const long = process.env.EVAL_HIVE_LONG === "1";
 
 /** The contract of `Queue`: every backend passes it, word for word. */
 export function queueContract(backend: QueueBackend): void {
@@ -242,12 +242,12 @@ function oneProcess(backend: QueueBackend): void {
   });
 
   test("answers any sequence of calls as the model of it does", async () => {
-    await checkAgainstModel(backend, long ? 500 : 40);
+    await checkAgainstModel(backend, isLong ? 500 : 40);
   });
 }
 
 /** Processes and batches. */
-const crowds = long
+const crowds = isLong
   ? ([
       [64, 20_000],
       [64, 100_000],
@@ -261,8 +261,8 @@ function manyProcesses(backend: QueueBackend): void {
     });
   }
 
-  test(`survives SIGKILL at ${long ? "every" : "every fourth"} step of a shard's life, and of the next generation's`, async (t) => {
-    const stride = long ? 1 : 4;
+  test(`survives SIGKILL at ${isLong ? "every" : "every fourth"} step of a shard's life, and of the next generation's`, async (t) => {
+    const stride = isLong ? 1 : 4;
     let [killed, killAt] = [0, 1];
     for (let survived = false; !survived; ) {
       const next = [killAt, killAt + stride, killAt + 2 * stride];

@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 import { describe, type TestContext, test } from "node:test";
 import { promisify } from "node:util";
 import { trainModel } from "../../examples/demo/train.ts";
-import { requirePython, root } from "../support/require.ts";
+import { isLong, requirePython, root } from "../support/require.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
 const run = promisify(execFile);
@@ -133,7 +133,7 @@ async function evaluate(
   return JSON.parse(await readFile(join(cwd, file), "utf8")) as Results;
 }
 
-const versions = process.env["EVAL_HIVE_LONG"] === undefined ? [] : (["0.4.13", "0.4.12"] as const);
+const versions = isLong ? (["0.4.13", "0.4.12"] as const) : [];
 for (const version of versions) {
   test(`lm_eval ${version} evaluates the demo's tasks from any directory, offline`, async (t: TestContext) => {
     const python = requirePython(t, version);

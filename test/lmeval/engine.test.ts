@@ -17,12 +17,10 @@ import {
   startCompletionsServer,
   startTestHarness,
 } from "../support/evaluations.ts";
-import { requirePython, root } from "../support/require.ts";
+import { isLong, requirePython, root } from "../support/require.ts";
 import { makeSmallRun } from "../support/small-run.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 import { writeByteTokenizer } from "../support/tokenizer.ts";
-
-const long = process.env["EVAL_HIVE_LONG"] !== undefined;
 
 /** Of every output type; with repeats, stop texts, several generation_kwargs and several types in one leaf. */
 const leafNames = [
@@ -33,7 +31,7 @@ const leafNames = [
   "ev_stops",
   "ev_repeats",
   "ev_mixed",
-  ...(long ? ["ev_mc_fewshot", "ev_mc_first_n", "ev_generate", "ev_filters", "ev_python"] : []),
+  ...(isLong ? ["ev_mc_fewshot", "ev_mc_first_n", "ev_generate", "ev_filters", "ev_python"] : []),
 ];
 
 interface Variant {
@@ -108,7 +106,7 @@ after(async () => {
 describe("the fast engine sends what lm_eval's own code sends, byte for byte, and scores the same", () => {
   for (const version of ["0.4.13", "0.4.12"] as const) {
     for (const variant of variants) {
-      if (!long && (variant.long || (version === "0.4.12" && variant !== variants[1]))) continue;
+      if (!isLong && (variant.long || (version === "0.4.12" && variant !== variants[1]))) continue;
       test(`lm_eval ${version}, ${variant.name}`, { timeout: 300_000 }, async (t) => {
         const python = requirePython(t, version);
         if (python === undefined) return;
@@ -130,7 +128,7 @@ test("encodes as lm_eval does text by text, or leaves it to lm_eval", async (t) 
   const python = requirePython(t);
   if (python === undefined) return;
   await using home = await temporaryDirectory();
-  const settings = { seed: long ? Date.now() % 1_000_000 : 20261125, pairs: long ? 1_500 : 80 };
+  const settings = { seed: isLong ? Date.now() % 1_000_000 : 20261125, pairs: isLong ? 1_500 : 80 };
   t.diagnostic(JSON.stringify(settings));
   const env = {
     ...offlineEnvironment(home.path),

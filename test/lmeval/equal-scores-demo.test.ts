@@ -15,10 +15,9 @@ import {
   runSettings,
   startTestHarness,
 } from "../support/evaluations.ts";
-import { requirePython, root } from "../support/require.ts";
+import { isLong, requirePython, root } from "../support/require.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
-const long = process.env["EVAL_HIVE_LONG"] !== undefined;
 const demo = join(root, "examples/demo");
 
 interface DemoConfig {
@@ -45,7 +44,7 @@ interface Share {
   readonly isQuick: boolean;
 }
 
-const shares: Share[] = long
+const shares: Share[] = isLong
   ? (["0.4.13", "0.4.12"] as const).flatMap((version) =>
       modelsToTrain.map((model) => ({ version, model, isQuick: false })),
     )
@@ -102,7 +101,7 @@ describe("the demo's tasks score with its real models as plain lm_eval scores ea
         harness,
         leaves,
         plain,
-        rounds: long ? 3 : 1,
+        rounds: isLong ? 3 : 1,
         settings: (batch) =>
           runSettings(join(home.path, `batch-${batches++}`), batch, { evaluation, env }),
       });

@@ -24,11 +24,9 @@ import {
   startTestHarness,
 } from "../support/evaluations.ts";
 import { describeOnBench, type HarnessBench } from "../support/harness-bench.ts";
-import { requirePython } from "../support/require.ts";
+import { isLong, requirePython } from "../support/require.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 import { writeByteTokenizer } from "../support/tokenizer.ts";
-
-const long = process.env["EVAL_HIVE_LONG"] !== undefined;
 
 /** `ev_suite` and `ev_described` are groups with overrides. */
 const suites = [
@@ -104,9 +102,9 @@ describeOnBench(
   "batches give the scores of plain lm_eval run of each leaf alone",
   { older: "always" },
   (bench, version) => {
-    for (const variant of long ? [asTheyAre, changed] : [asTheyAre]) {
+    for (const variant of isLong ? [asTheyAre, changed] : [asTheyAre]) {
       test(variant.name, { timeout: 900_000 }, async () => {
-        const all = long || version === "0.4.13";
+        const all = isLong || version === "0.4.13";
         const evaluation = completionsEvaluation(variant);
         const leaves = Object.values(await bench.plan(all ? suites : few, evaluation)).filter(
           // What datasets keeps of it was drawn with the other seed, as in plain lm_eval with one HF_HOME.
@@ -123,7 +121,7 @@ describeOnBench(
           harness: bench.harness,
           leaves,
           plain,
-          rounds: long ? 12 : 1,
+          rounds: isLong ? 12 : 1,
           settings: (batch) =>
             bench.settings([], { evaluation, leaves: batch, env: { PYTHONPATH: plugins } }),
         });
@@ -152,7 +150,7 @@ async function plainJobs(
 }
 
 // lm_eval reads 13,000 task files first.
-if (long) {
+if (isLong) {
   test("a command line typed by hand gives the same file", {
     timeout: 300_000,
   }, async (t) => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { indexCache, planFixtures, runTaskScript } from "../support/python-calls.ts";
-import { requirePython } from "../support/require.ts";
+import { isLong, requirePython } from "../support/require.ts";
 
 type Trees = Record<string, { trees?: unknown; error?: string }>;
 
@@ -22,8 +22,6 @@ const unloadable = new Set(
   ),
 );
 
-const long = process.env["EVAL_HIVE_LONG"] !== undefined;
-
 for (const version of ["0.4.13", "0.4.12"] as const) {
   test(`local suites are the trees that lm_eval ${version} builds`, (t) => {
     const python = requirePython(t, version);
@@ -32,7 +30,7 @@ for (const version of ["0.4.13", "0.4.12"] as const) {
     compare(python, planFixtures, ["--only", planFixtures, ...names], names);
   });
 
-  if (long || version === "0.4.13")
+  if (isLong || version === "0.4.13")
     test(`built-in groups are the trees that lm_eval ${version} builds`, (t) => {
       const python = requirePython(t, version);
       if (python === undefined) return;
@@ -51,7 +49,7 @@ for (const version of ["0.4.13", "0.4.12"] as const) {
     assert.match(ours.warnings.join("\n"), /"t0_eval" .* members that lm_eval refuses/);
   });
 
-  if (long) {
+  if (isLong) {
     test(`all groups and tags of lm_eval ${version} are the trees that it builds`, (t) => {
       const python = requirePython(t, version);
       if (python === undefined) return;

@@ -14,11 +14,11 @@ import {
   runPlainLmEval,
 } from "../support/evaluations.ts";
 import { describeOnBench, endsOf, openStation } from "../support/harness-bench.ts";
+import { isLong } from "../support/require.ts";
 
 const plugin = { EVAL_HIVE_PLUGINS: "counting_lm", PYTHONPATH: plugins };
 
 /** Every kind of leaf, and those that would notice what another one has left behind. */
-const long = process.env["EVAL_HIVE_LONG"] !== undefined;
 
 const leafNames = [
   "ev_mc",
@@ -91,7 +91,7 @@ describeOnBench("a model without a server", {}, (bench) => {
       harness: bench.harness,
       leaves: Object.values(await bench.plan(leafNames, unit.given.evaluation)),
       plain,
-      rounds: long ? 2 : 1,
+      rounds: isLong ? 2 : 1,
       settings: async (leaves) => ({ ...(await bench.settings([], unit.given)), leaves }),
     });
     assert.equal((await unit.constructions()).length, 1);

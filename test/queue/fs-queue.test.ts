@@ -11,12 +11,12 @@ import type { OwnerId, ShardId } from "../../src/run/ids.ts";
 import { RunLayout } from "../../src/run/layout.ts";
 import { batchesOf, drain, lifeBatches, lifeShards, runChild } from "../contract/queue-child.ts";
 import { recoverLife } from "../contract/queue-contract.ts";
+import { isLong } from "../support/require.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 import { fsBackend, openAt } from "./fs-backend.ts";
 
 const shard = "model--main.g1" as ShardId;
 const alice = "alice" as OwnerId;
-const long = process.env.EVAL_HIVE_LONG === "1";
 
 test("keeps the state of a batch in the name of an empty file", async () => {
   await using place = await fsBackend.place();
@@ -48,7 +48,7 @@ test("wins a claim, an end and an opening that the file system did but reported 
 
 test("ends with a clear error, and loses nothing, whichever call the file system refuses", async (t) => {
   const codes = ["ENOSPC", "EIO", "EACCES", "EROFS"];
-  const stride = long ? 1 : 7;
+  const stride = isLong ? 1 : 7;
   let refused = 0;
   for (let at = 1 + Math.floor(Math.random() * stride); ; at += stride * 2) {
     const two = await Promise.all([at, at + stride].map((one) => failAndRecover(one, codes)));

@@ -11,6 +11,7 @@ import { OwnerWatch } from "../../src/queue/verdict.ts";
 import type { OwnerId, ShardId } from "../../src/run/ids.ts";
 import { RunLayout } from "../../src/run/layout.ts";
 import { batchesOf } from "../contract/queue-child.ts";
+import { isLong } from "../support/require.ts";
 import { until } from "../support/until.ts";
 import { fsBackend, openAt } from "./fs-backend.ts";
 
@@ -83,7 +84,7 @@ test("workers that are killed at random lose no batch, and settle none twice", a
 test("an owner killed at any step of its first beats is found dead at once, and holds nothing unseen", async () => {
   const all = Array.from({ length: 40 }, (_, n) => n + 1);
   const offset = Math.floor(Math.random() * 3);
-  const steps = process.env.EVAL_HIVE_LONG === "1" ? all : all.filter((n) => n % 3 === offset);
+  const steps = isLong ? all : all.filter((n) => n % 3 === offset);
   for (let from = 0; from < steps.length; from += 4) {
     await Promise.all(steps.slice(from, from + 4).map(killAndJudge));
   }

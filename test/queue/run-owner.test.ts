@@ -11,6 +11,7 @@ import {
 import { holdRun, RunHeldError } from "../../src/queue/run-owner.ts";
 import { RunLayout } from "../../src/run/layout.ts";
 import { ManualClock } from "../support/manual-clock.ts";
+import { isLong } from "../support/require.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 import { until } from "../support/until.ts";
 
@@ -143,7 +144,7 @@ test("a number that was used and removed meanwhile lets nobody in beside the hol
 });
 
 test("a run killed at any step of getting in or out keeps nobody out, and leaves one file", async () => {
-  const stride = process.env.EVAL_HIVE_LONG === "1" ? 1 : 5;
+  const stride = isLong ? 1 : 5;
   const atOnce = 4;
   let step = 1 + Math.floor(Math.random() * stride);
   for (let killed = true; killed; step += atOnce * stride) {

@@ -14,7 +14,7 @@ import {
   startCompletionsServer,
   startTestHarness,
 } from "./evaluations.ts";
-import { requirePython } from "./require.ts";
+import { isLong, requirePython } from "./require.ts";
 import { temporaryDirectory } from "./temporary.ts";
 import { writeByteTokenizer } from "./tokenizer.ts";
 import { until } from "./until.ts";
@@ -62,7 +62,7 @@ export function describeOnBench(
   { older = "long", env = {} }: BenchOptions,
   define: (bench: HarnessBench, version: LmEvalVersion) => void,
 ): void {
-  const both = older === "always" || process.env["EVAL_HIVE_LONG"] !== undefined;
+  const both = older === "always" || isLong;
   const versions: LmEvalVersion[] = both ? ["0.4.13", "0.4.12"] : ["0.4.13"];
   for (const version of versions) {
     describe(`${title}, lm_eval ${version}`, () => {

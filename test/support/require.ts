@@ -4,6 +4,9 @@ import type { TestContext } from "node:test";
 
 export const root = join(import.meta.dirname, "../..");
 
+/** npm run test:long: whole suites, where npm test has seeded samples of them. */
+export const isLong = process.env["EVAL_HIVE_LONG"] === "1";
+
 /** The Python with lm_eval 0.4.13, or undefined after the test was skipped (an error where skips are forbidden). */
 export function requirePython(
   t: TestContext,

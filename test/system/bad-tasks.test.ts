@@ -6,7 +6,7 @@ import { readStrikes, recordStrike, strikeKey } from "../../src/queue/strikes.ts
 import type { Fingerprint, LeafId } from "../../src/run/ids.ts";
 import { readPlan } from "../../src/run/plan-file.ts";
 import { callIn, evalHive, startEvalHive } from "../support/eval-hive.ts";
-import { requirePython } from "../support/require.ts";
+import { isLong, requirePython } from "../support/require.ts";
 import { makeSmallPlace, type SmallPlace, smallUnit } from "../support/small-run.ts";
 import { until } from "../support/until.ts";
 import { assertTidyResults } from "../support/whole-state.ts";
@@ -126,7 +126,7 @@ async function strikeTwice({ layout }: SmallPlace, leaf: LeafId): Promise<void> 
   }
 }
 
-const many = process.env["EVAL_HIVE_LONG"] === "1" ? 2_000 : 400;
+const many = isLong ? 2_000 : 400;
 
 test(`a missing extra in ${many} leaves stops the unit after a few, is told once, and costs none of them a strike`, async (t) => {
   const python = requirePython(t);

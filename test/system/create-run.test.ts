@@ -12,7 +12,7 @@ import { readRun } from "../../src/run/read-run.ts";
 import { type Call, callIn, evalHive, startEvalHive } from "../support/eval-hive.ts";
 import { processesOfRun } from "../support/processes.ts";
 import { indexCache } from "../support/python-calls.ts";
-import { requirePython, root } from "../support/require.ts";
+import { isLong, requirePython, root } from "../support/require.ts";
 import {
   awaitHeld,
   makeSmallPlace,
@@ -22,8 +22,6 @@ import {
 } from "../support/small-run.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 import { until } from "../support/until.ts";
-
-const isLong = process.env["EVAL_HIVE_LONG"] === "1";
 
 /** Every file below a directory with its content; directories end in a slash. */
 async function contentOf(directory: string): Promise<Record<string, string>> {

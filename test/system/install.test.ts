@@ -10,11 +10,9 @@ import { test } from "node:test";
 import { type Completed, runToEnd } from "../../src/base/spawn.ts";
 import type { Call } from "../support/eval-hive.ts";
 import { runReadOnly } from "../support/read-only.ts";
-import { requirePython, root, skip } from "../support/require.ts";
+import { isLong, requirePython, root, skip } from "../support/require.ts";
 import { readScores } from "../support/scores.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
-
-const isLong = process.env["EVAL_HIVE_LONG"] === "1";
 
 /** Clones HEAD. @returns undefined after the test was skipped: this is no checkout. */
 async function cloneTo(

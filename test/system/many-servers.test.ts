@@ -5,16 +5,15 @@ import { openRandom } from "../../examples/demo/random.ts";
 import { sendSignal } from "../../src/base/proc.ts";
 import { callIn, evalHive, startEvalHive } from "../support/eval-hive.ts";
 import { processesOfRun } from "../support/processes.ts";
-import { requirePython } from "../support/require.ts";
+import { isLong, requirePython } from "../support/require.ts";
 import { readScores, scoresOfModel } from "../support/scores.ts";
 import { makeSmallPlace } from "../support/small-run.ts";
 import { until } from "../support/until.ts";
 
-const long = process.env["EVAL_HIVE_LONG"] === "1";
 const seed = 20261126;
 const servers = 4;
-const kills = long ? 12 : 3;
-const leaves = long ? 240 : 16;
+const kills = isLong ? 12 : 3;
+const leaves = isLong ? 240 : 16;
 
 test(`${servers} servers of which one is killed ${kills} times: no leaf fails, scores are those of a unit in peace, each server is back`, {
   timeout: 900_000,
