@@ -22,7 +22,7 @@ import "./cli/render/run-progress.test.ts";
 import "./config/broken-configs.test.ts";
 import "./config/code-frame.test.ts";
 import "./config/config.test.ts";
-import "./config/nearest.test.ts";
+import "./base/nearest.test.ts";
 import "./config/numbers.test.ts";
 import "./config/profile.test.ts";
 import "./config/reference.test.ts";

@@ -1,4 +1,4 @@
-import type { FailureClass } from "../lmeval/protocol.ts";
+import type { FailureClass } from "../lmeval/failure-class.ts";
 import type { LeafId } from "../run/ids.ts";
 
 /** Why a unit is given up. */

@@ -1,7 +1,7 @@
 import type { Clock } from "../base/clock.ts";
 import { EnvironmentError } from "../base/errors.ts";
 import type { EventSink, EventSubject } from "../events/event.ts";
-import type { FailureClass } from "../lmeval/protocol.ts";
+import type { FailureClass } from "../lmeval/failure-class.ts";
 import { readStrikes, recordStrike, strikeKey } from "../queue/strikes.ts";
 import type { LeafId, OwnerId } from "../run/ids.ts";
 import { fingerprintOf, type WorkUnit } from "./unit.ts";

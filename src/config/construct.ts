@@ -12,9 +12,9 @@ import {
   type YAMLMap,
   type YAMLSeq,
 } from "yaml";
+import { nearestName } from "../base/nearest.ts";
 import { positionOf } from "./code-frame.ts";
 import type { TextRange } from "./issue.ts";
-import { nearestName } from "./nearest.ts";
 import { parsePlainScalar } from "./plain-scalar.ts";
 
 /** A member's places: its key (for list items: the item again) and its value. */

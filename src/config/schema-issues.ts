@@ -1,7 +1,7 @@
 import type { z } from "zod";
+import { nearestName } from "../base/nearest.ts";
 import { isRecord, kindOf } from "./construct.ts";
 import type { Finding, KeyPath } from "./issue.ts";
-import { nearestName } from "./nearest.ts";
 import { parsePlainScalar } from "./plain-scalar.ts";
 import { Config } from "./schema.ts";
 import { descriptionAt, knownKeys } from "./schema-walk.ts";

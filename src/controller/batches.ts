@@ -1,5 +1,5 @@
 import { sha256 } from "../base/json.ts";
-import type { Leaf } from "../lmeval/protocol.ts";
+import type { Leaf } from "../lmeval/task-tree.ts";
 import type { Batch } from "../queue/queue.ts";
 import type { BatchId, Fingerprint, LeafId, UnitId } from "../run/ids.ts";
 

@@ -1,4 +1,4 @@
-import type { Leaf, SuiteNode } from "../lmeval/protocol.ts";
+import type { Leaf, SuiteNode } from "../lmeval/task-tree.ts";
 import type { LeafId } from "../run/ids.ts";
 import type { Refusal } from "./refusals.ts";
 

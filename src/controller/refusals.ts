@@ -1,5 +1,6 @@
 import { ExitCode, OperatorError } from "../base/errors.ts";
-import type { Leaf, Planned } from "../lmeval/protocol.ts";
+import type { Planned } from "../lmeval/protocol.ts";
+import type { Leaf } from "../lmeval/task-tree.ts";
 
 /** One thing that would fail later on a GPU, found while planning. */
 export interface Refusal {

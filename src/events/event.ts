@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { Counts } from "../balancer/control.ts";
-import { FailureClass } from "../lmeval/protocol.ts";
+import { FailureClass } from "../lmeval/failure-class.ts";
 
 const fields = {
   /** What the balancer counted of the leaf's requests; not there: it did not count, or died. */

@@ -12,6 +12,20 @@ export interface Numbered {
   readonly text: string;
 }
 
+/** A person's command (`run`, `submit`, `requeue`): what has a lower number in the series does not count any more. */
+export const VoidRecord = z.strictObject({
+  schema_version: z.literal(1),
+  kind: z.literal("void"),
+  command: z.string(),
+  /** ISO 8601, UTC: for people. */
+  at: z.string(),
+});
+
+/** Pure: those of a series, ascending, that count. */
+export function sinceVoid<R extends { readonly kind: string }>(records: readonly R[]): R[] {
+  return records.slice(records.findLastIndex(({ kind }) => kind === "void") + 1);
+}
+
 /** Many records in one file, `folded.{k}.json`; the highest k holds all that the lower ones held. */
 const Folded = z.strictObject({
   schema_version: z.literal(1),

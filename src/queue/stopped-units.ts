@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { UnitId } from "../run/ids.ts";
 import type { RunLayout } from "../run/layout.ts";
-import { appendRecord, readRecords } from "./numbered-records.ts";
+import { appendRecord, readRecords, sinceVoid, VoidRecord } from "./numbered-records.ts";
 
 export const UnitRecord = z.discriminatedUnion("kind", [
   /** An agent gave the unit up: different leaves failed alike, or the servers crash-loop. */
@@ -14,13 +14,7 @@ export const UnitRecord = z.discriminatedUnion("kind", [
     /** ISO 8601, UTC: for people. */
     at: z.string(),
   }),
-  /** A person's `run`, `submit` or `requeue`: what has a lower number does not count any more. */
-  z.strictObject({
-    schema_version: z.literal(1),
-    kind: z.literal("void"),
-    command: z.string(),
-    at: z.string(),
-  }),
+  VoidRecord,
 ]);
 export type UnitRecord = z.output<typeof UnitRecord>;
 export type UnitFailure = Extract<UnitRecord, { kind: "failed" }>;
@@ -38,9 +32,7 @@ export interface StoppedUnit {
 
 /** Pure: the records of one unit, ascending. */
 export function countFailures(records: readonly UnitRecord[]): StoppedUnit | undefined {
-  const failures = records
-    .slice(records.findLastIndex(({ kind }) => kind === "void") + 1)
-    .filter((record) => record.kind === "failed");
+  const failures = sinceVoid(records).filter((record) => record.kind === "failed");
   if (failures.length === 0) return undefined;
   return { failures, waitsForPerson: failures.length >= failuresToWait };
 }

@@ -1,10 +1,16 @@
 import { stat } from "node:fs/promises";
 import { z } from "zod";
 import { isMissing } from "../base/errors.ts";
-import { FailureClass } from "../lmeval/protocol.ts";
+import { FailureClass } from "../lmeval/failure-class.ts";
 import { type Fingerprint, type LeafId, shortFingerprint, type UnitId } from "../run/ids.ts";
 import type { RunLayout } from "../run/layout.ts";
-import { appendRecord, foldRecords, readRecords } from "./numbered-records.ts";
+import {
+  appendRecord,
+  foldRecords,
+  readRecords,
+  sinceVoid,
+  VoidRecord,
+} from "./numbered-records.ts";
 import { accessingPatiently } from "./queue-error.ts";
 
 /** Who was evaluating: an attempt is one lease of a batch, known by these three. */
@@ -36,13 +42,7 @@ export const StrikeRecord = z.discriminatedUnion("kind", [
     ...attempt,
     at: z.string(),
   }),
-  /** A person's command: what has a lower number does not count any more. */
-  z.strictObject({
-    schema_version: z.literal(1),
-    kind: z.literal("void"),
-    command: z.string(),
-    at: z.string(),
-  }),
+  VoidRecord,
 ]);
 export type StrikeRecord = z.output<typeof StrikeRecord>;
 export type Strike = Extract<StrikeRecord, { kind: "strike" }>;
@@ -65,7 +65,7 @@ export interface LeafStrikes {
 
 /** Pure: the records of one leaf, ascending. */
 export function countStrikes(records: readonly StrikeRecord[]): LeafStrikes {
-  const counted = records.slice(records.findLastIndex(({ kind }) => kind === "void") + 1);
+  const counted = sinceVoid(records);
   // A record may be there twice, where the file system reported one as failed that it had made.
   const failures = counted.filter((record) => record.kind === "strike");
   const strikes = [...new Map(failures.map((record) => [attemptKey(record), record])).values()];

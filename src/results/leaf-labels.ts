@@ -1,6 +1,6 @@
 /** What the plan's tree says about a leaf: the name of its rows and its parent. Pure. */
 import { canonicalJson, type Json } from "../base/json.ts";
-import type { Leaf, SuiteNode } from "../lmeval/protocol.ts";
+import type { Leaf, SuiteNode } from "../lmeval/task-tree.ts";
 import type { LeafId } from "../run/ids.ts";
 import type { Plan } from "../run/plan.ts";
 

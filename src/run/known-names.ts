@@ -1,5 +1,5 @@
 import { UsageError } from "../base/errors.ts";
-import { nearestName } from "../config/nearest.ts";
+import { nearestName } from "../base/nearest.ts";
 import type { LeafId } from "./ids.ts";
 import type { Plan } from "./plan.ts";
 

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { sha256 } from "../base/json.ts";
-import { HarnessVersions, Leaf, SuiteNode } from "../lmeval/protocol.ts";
+import { HarnessVersions } from "../lmeval/protocol.ts";
+import { Leaf, SuiteNode } from "../lmeval/task-tree.ts";
 import type { Fingerprint, LeafId, UnitId } from "./ids.ts";
 
 const unitIdText = z.string() as unknown as z.ZodType<UnitId>;

@@ -1,4 +1,4 @@
-import type { SuiteNode } from "../lmeval/protocol.ts";
+import type { SuiteNode } from "../lmeval/task-tree.ts";
 
 /** Endings that the original sorts to the front, in this order. */
 const rankedEndings = ["code", "cot", "gen", "mc", "rc"];

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Breaker } from "../../src/agent/breaker.ts";
-import type { FailureClass } from "../../src/lmeval/protocol.ts";
+import type { FailureClass } from "../../src/lmeval/failure-class.ts";
 import { leafAt } from "../support/synthetic-run.ts";
 
 /** Fails leaves `from` to `to`, one after another. @returns the leaf that was one too many. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { cutBatches, type OpenLeaf } from "../../src/controller/batches.ts";
-import type { Leaf } from "../../src/lmeval/protocol.ts";
+import type { Leaf } from "../../src/lmeval/task-tree.ts";
 import type { Fingerprint, UnitId } from "../../src/run/ids.ts";
 
 const rules = { unit: "m--main" as UnitId, generation: 0, inConfigOrder: false };

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { refuseLeaves, refuseUnknownTasks } from "../../src/controller/refusals.ts";
-import type { Leaf } from "../../src/lmeval/protocol.ts";
+import type { Leaf } from "../../src/lmeval/task-tree.ts";
 
 const generation = leaf("gsm", { output_type: "generate_until", max_gen_toks: 512 });
 const scored = leaf("arc", { output_type: "multiple_choice" });

@@ -3,8 +3,9 @@ import { spawnSync } from "node:child_process";
 import { cp, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import type { FailureClass } from "../../src/lmeval/failure-class.ts";
 import { PlanError, type RunMessage } from "../../src/lmeval/harness.ts";
-import type { Evaluation, FailureClass } from "../../src/lmeval/protocol.ts";
+import type { Evaluation } from "../../src/lmeval/protocol.ts";
 import {
   completionsEvaluation,
   evalTasks,

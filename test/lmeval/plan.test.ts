@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { mkdir, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
-import { HarnessMessage, type Planned, type SuiteNode } from "../../src/lmeval/protocol.ts";
+import { HarnessMessage, type Planned } from "../../src/lmeval/protocol.ts";
+import type { SuiteNode } from "../../src/lmeval/task-tree.ts";
 import {
   indexCache,
   type PythonCalls,

@@ -2,7 +2,7 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { sha256, stringifyJson } from "../../src/base/json.ts";
-import type { Leaf, SuiteNode } from "../../src/lmeval/protocol.ts";
+import type { Leaf, SuiteNode } from "../../src/lmeval/task-tree.ts";
 import type { Fingerprint, LeafId } from "../../src/run/ids.ts";
 import { unitId } from "../../src/run/ids.ts";
 import { invalidFileName, leafDirectory, leafFileName, RunLayout } from "../../src/run/layout.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { SuiteNode } from "../../src/lmeval/protocol.ts";
+import type { SuiteNode } from "../../src/lmeval/task-tree.ts";
 import { taskMap } from "../../src/run/task-map.ts";
 
 function node(name: string, children: SuiteNode[] = []): SuiteNode {

@@ -7,7 +7,6 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { openRandom, type Random } from "../../examples/demo/random.ts";
-import { parsePythonJson } from "../../src/base/json.ts";
 import { sendSignal } from "../../src/base/proc.ts";
 import { readRunLook } from "../../src/controller/status.ts";
 import { shardId, type UnitId } from "../../src/run/ids.ts";
@@ -16,6 +15,7 @@ import { type ProcessRole, processesOfRun } from "./processes.ts";
 import { readScores, scoresOfModel } from "./scores.ts";
 import { makeSmallPlace, readEventsOf, type SmallPlace, smallUnit } from "./small-run.ts";
 import { until } from "./until.ts";
+import { assertTidyResults } from "./whole-state.ts";
 
 export interface ChaosOptions {
   readonly seed: number;
@@ -246,7 +246,7 @@ class Storm {
   }
 
   async #check(leaves: number): Promise<void> {
-    const { layout, results } = this.#place;
+    const { layout } = this.#place;
     const { state, record } = await readRunLook(layout);
     for (const id of [stormy, peaceful]) {
       const unit = state.units.find(({ unit: other }) => other === id);
@@ -254,7 +254,7 @@ class Storm {
       assert.deepEqual({ id, done, dead, invalid }, { id, done: leaves, dead: 0, invalid: 0 });
     }
     assert.equal(record.missing, 0, "events are missing");
-    await assertTidy(join(results, "small-0/main/eval-hive"), leaves);
+    await assertTidyResults(this.#place, leaves);
     await assertSettled(layout.strikes(stormy as UnitId));
     const collected = await evalHive(["collect", layout.directory], this.#call);
     assert.equal(collected.code, 0, collected.stderr + collected.stdout);
@@ -278,20 +278,6 @@ function describe({ signal, stoppedMs }: Fault): string {
 /** How it has ended, if it has. */
 async function endOf(run: RunningCommand) {
   return await Promise.race([run.ended, Promise.resolve(undefined)]);
-}
-
-/** Each leaf has one result and the samples that it names, and nothing else lies there. */
-async function assertTidy(directory: string, leaves: number): Promise<void> {
-  const names = await readdir(directory);
-  const results = names.filter((name) => name.startsWith("results_"));
-  assert.equal(results.length, leaves);
-  const samples: string[] = [];
-  for (const name of results) {
-    const text = await readFile(join(directory, name), "utf8");
-    const { eval_hive } = parsePythonJson(text) as { eval_hive: { samples: { file: string } } };
-    samples.push(eval_hive.samples.file);
-  }
-  assert.deepEqual(names.sort(), [...results, ...samples].sort());
 }
 
 /** Whole records only: no temporary file of a killed writer that anybody would read. */

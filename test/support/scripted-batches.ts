@@ -1,7 +1,8 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { BatchHarness, RunEnd } from "../../src/agent/warm-harness.ts";
-import type { FailureClass, HarnessMessage } from "../../src/lmeval/protocol.ts";
+import type { FailureClass } from "../../src/lmeval/failure-class.ts";
+import type { HarnessMessage } from "../../src/lmeval/protocol.ts";
 import type { Fingerprint, LeafId } from "../../src/run/ids.ts";
 import { invalidFileName, leafFileName } from "../../src/run/layout.ts";
 

@@ -10,12 +10,8 @@
  */
 import { existsSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
-import type {
-  FailureClass,
-  HarnessMessage,
-  HarnessRequest,
-  HarnessVersions,
-} from "../../src/lmeval/protocol.ts";
+import type { FailureClass } from "../../src/lmeval/failure-class.ts";
+import type { HarnessMessage, HarnessRequest, HarnessVersions } from "../../src/lmeval/protocol.ts";
 
 export const scriptedVersions: HarnessVersions = {
   python: "3.11.2",

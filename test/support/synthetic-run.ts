@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { mapConcurrently } from "../../src/base/map-concurrently.ts";
-import type { Leaf } from "../../src/lmeval/protocol.ts";
+import type { Leaf } from "../../src/lmeval/task-tree.ts";
 import { beginEpoch } from "../../src/queue/epoch.ts";
 import { openFsQueue } from "../../src/queue/fs-queue.ts";
 import type { Batch } from "../../src/queue/queue.ts";

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { parsePythonJson } from "../../src/base/json.ts";
 import { sendSignal } from "../../src/base/proc.ts";
 import { RunLayout } from "../../src/run/layout.ts";
 import { type Call, callIn, evalHive, startEvalHive } from "../support/eval-hive.ts";
@@ -11,6 +10,7 @@ import { requirePython } from "../support/require.ts";
 import { readScores, scoresOfModel } from "../support/scores.ts";
 import { awaitHeld, makeSmallPlace, readEventsOf, type SmallPlace } from "../support/small-run.ts";
 import { until } from "../support/until.ts";
+import { assertTidyResults } from "../support/whole-state.ts";
 
 const slots = 2;
 
@@ -34,21 +34,6 @@ async function repeats(layout: RunLayout): Promise<Record<string, number>> {
 
 function add(counts: Record<string, number>, leaves: readonly unknown[]): void {
   for (const leaf of leaves) counts[`${leaf}`] = (counts[`${leaf}`] ?? 0) + 1;
-}
-
-/** Each leaf has one result and the samples that it names, and nothing else lies there. */
-async function assertTidy(place: SmallPlace, unit: string, leaves: number): Promise<void> {
-  const directory = join(place.results, unit, "main/eval-hive");
-  const names = await readdir(directory);
-  const results = names.filter((name) => name.startsWith("results_"));
-  assert.equal(results.length, leaves);
-  const samples: string[] = [];
-  for (const name of results) {
-    const text = await readFile(join(directory, name), "utf8");
-    const { eval_hive } = parsePythonJson(text) as { eval_hive: { samples: { file: string } } };
-    samples.push(eval_hive.samples.file);
-  }
-  assert.deepEqual(names.sort(), [...results, ...samples].sort());
 }
 
 async function collectScores(directory: string, call: Call) {
@@ -122,7 +107,7 @@ test("each process of a run is killed once: every leaf ends with one result, equ
 
   await t.test("in the end nothing is lost, doubled, dead or different", async () => {
     assert.deepEqual(await repeats(layout), begunAgain);
-    await assertTidy(place, "small-0", leaves);
+    await assertTidyResults(place, leaves);
     const { dead, invalid, done } = (await place.state()).leaves;
     assert.deepEqual({ dead, invalid, done }, { dead: 0, invalid: 0, done: 2 * leaves });
     const rows = await collectScores(layout.directory, call);
@@ -180,7 +165,7 @@ test("two runs that evaluate the same leaf at the same time leave one result, an
   for (const run of runs) assert.equal((await run.ended).code, 0, run.stderr());
 
   assert.equal((await readdir(join(place.root, "meeting"))).length, 2);
-  await assertTidy(place, "small-0", 1);
+  await assertTidyResults(place, 1);
   const outcomes: string[] = [];
   for (const directory of directories) {
     const done = await readEventsOf(new RunLayout(directory), "leaf.done");

@@ -9,7 +9,7 @@ import {
   type RunState,
   unitStates,
 } from "../../events/run-state.ts";
-import type { SuiteNode } from "../../lmeval/protocol.ts";
+import type { SuiteNode } from "../../lmeval/task-tree.ts";
 import type { LeafId } from "../../run/ids.ts";
 import type { RunLayout } from "../../run/layout.ts";
 import type { Plan, PlannedUnit } from "../../run/plan.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { nearestName } from "../../src/config/nearest.ts";
+import { nearestName } from "../../src/base/nearest.ts";
 import { Config } from "../../src/config/schema.ts";
 
 const keys = Object.keys(Config.shape);
