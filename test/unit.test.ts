@@ -9,6 +9,7 @@ import "./agent/unit-run.test.ts";
 import "./balancer/answer-parser.test.ts";
 import "./balancer/health.test.ts";
 import "./balancer/pick.test.ts";
+import "./balancer/request-journal.test.ts";
 import "./balancer/retry.test.ts";
 import "./base/errors.test.ts";
 import "./base/files.test.ts";

@@ -9,6 +9,7 @@ import { Fleet } from "./fleet.ts";
 import { Forwarder } from "./forward.ts";
 import { Front } from "./front.ts";
 import { HeldBytes } from "./held-bytes.ts";
+import { Journals, Replay } from "./journals.ts";
 import { Judge } from "./judge.ts";
 import { defaultLimits, type Limits } from "./limits.ts";
 import { isLoopback } from "./listen.ts";
@@ -42,6 +43,7 @@ export interface BalancerOptions {
 export interface RunningBalancer extends AsyncDisposable {
   readonly port: number;
   readonly accounts: Accounts;
+  readonly journals: Journals;
   /** What requests at each server came to, by its id; those that have left included. */
   readonly servers: ReadonlyMap<string, Tally>;
   readonly inFlight: number;
@@ -50,8 +52,9 @@ export interface RunningBalancer extends AsyncDisposable {
   /**
    * Makes these the servers, all of them.
    * @param waitMs how long requests wait while none can be asked
+   * @param identity of all of them, as journals take it
    */
-  setServers(backends: readonly Backend[], waitMs: number): void;
+  setServers(backends: readonly Backend[], waitMs: number, identity?: string): void;
   /** Takes no more requests, and waits until those that are here are answered or the signal aborts. */
   drain(signal: AbortSignal): Promise<void>;
 }
@@ -70,6 +73,7 @@ export async function startBalancer(options: BalancerOptions): Promise<RunningBa
   const state = { attemptTimeoutMs: options.attemptTimeoutMs };
   const accounts = new Accounts();
   const held = new HeldBytes(limits.heldBytes);
+  const journals = new Journals(held);
   const blocks = options.blocks ?? new Blocks();
   const diagnosis = new Diagnosis({ healthPath, limits, clock });
   const fleet: Fleet = new Fleet({
@@ -120,8 +124,8 @@ export async function startBalancer(options: BalancerOptions): Promise<RunningBa
     uptimeMs: () => clock.monotonic() - startedAt,
   };
   const front: Front = new Front({
-    routes: new Routes(token, accounts),
-    forwarder,
+    routes: new Routes(token, accounts, journals),
+    forwarder: new Replay(forwarder),
     pages: (page) => renderPage(page, sources),
     held,
     limits,
@@ -136,6 +140,7 @@ export async function startBalancer(options: BalancerOptions): Promise<RunningBa
   return {
     port,
     accounts,
+    journals,
     servers: fleet.tallies,
     get inFlight() {
       return front.inFlight;
@@ -149,7 +154,10 @@ export async function startBalancer(options: BalancerOptions): Promise<RunningBa
     set attemptTimeoutMs(ms) {
       state.attemptTimeoutMs = ms;
     },
-    setServers: (backends, waitMs) => fleet.setServers(backends, waitMs),
+    setServers: (backends, waitMs, identity) => {
+      fleet.setServers(backends, waitMs);
+      journals.setServers(backends.length, identity);
+    },
     drain: async (signal) => await front.drain(signal),
     [Symbol.asyncDispose]: async () => {
       clearInterval(ticking);
@@ -157,6 +165,7 @@ export async function startBalancer(options: BalancerOptions): Promise<RunningBa
       delay.disable();
       await front[Symbol.asyncDispose]();
       await fleet[Symbol.asyncDispose]();
+      await journals.closeAll();
     },
   };
 }

@@ -43,6 +43,32 @@ export const BalancerOrder = z.discriminatedUnion("type", [
      */
     expected: z.boolean(),
     attempt_timeout_s: z.number().positive().optional(),
+    /** Servers with equal ones give equal answers. Left out: nobody knows, and no journal is kept. */
+    identity: z.string().optional(),
+  }),
+  /**
+   * The requests of this part have a journal from now on: an answer of an earlier one is given again, once, before any server
+   * is asked, and what servers answer is written down. The files must be this order's own; they lie in directories that are there.
+   */
+  z.strictObject({
+    type: z.literal("journal"),
+    account: z.string(),
+    part: z.string(),
+    /** Paths of earlier journals. */
+    read: z.array(z.string()),
+    /** What earlier processes wrote for this part: it is not given again, but says what was. */
+    own: z.array(z.string()),
+    /** Path of a file that is not there yet: made when there is something to keep. */
+    write: z.string(),
+    limit_bytes: z.int().nonnegative(),
+    /** All journals with this name have so many bytes together. */
+    budget: z.strictObject({ name: z.string(), limit_bytes: z.int().nonnegative() }),
+  }),
+  /** Ends the journals of an account, or of one part of it. Answered by `journal-closed` when nothing is written any more. */
+  z.strictObject({
+    type: z.literal("close-journal"),
+    account: z.string(),
+    part: z.string().optional(),
   }),
   /** Asks for the counts of an account, or of one part of it, and forgets them. Answered by `settled`. */
   z.strictObject({
@@ -57,10 +83,12 @@ export const BalancerOrder = z.discriminatedUnion("type", [
 export type BalancerOrder = z.output<typeof BalancerOrder>;
 
 const counts = {
-  /** Answered with 2xx. */
+  /** Answered with 2xx by a server. */
   answered: z.int(),
   /** Answered with anything else. */
   refused: z.int(),
+  /** Answered from a journal. Not there in what was counted before there were any. */
+  replayed: z.int().default(0),
   /** Not answered: their clients went. */
   abandoned: z.int(),
   /** Attempts beyond the first of each. */
@@ -79,6 +107,7 @@ export function sumCounts(all: Iterable<Counts>): Counts {
   const sum: Counts = {
     answered: 0,
     refused: 0,
+    replayed: 0,
     abandoned: 0,
     retries: 0,
     prompt_tokens: null,
@@ -113,6 +142,18 @@ export const BalancerReport = z.discriminatedUnion("type", [
     part: z.string().optional(),
     /** By the second part of the prefixes of their paths. */
     parts: z.record(z.string(), Counts),
+  }),
+  /** No more is kept of this part, for a reason that is told once. */
+  z.strictObject({
+    type: z.literal("journal-off"),
+    account: z.string(),
+    part: z.string(),
+    reason: z.string(),
+  }),
+  z.strictObject({
+    type: z.literal("journal-closed"),
+    account: z.string(),
+    part: z.string().optional(),
   }),
   z.strictObject({ type: z.literal("pong"), n: z.int() }),
   /** The process ends after it. */

@@ -234,6 +234,8 @@ export class Forwarder {
   #send(course: Course, server: Server, answer: HeldAnswer): Step {
     countAnswer(course, server, answer.head.status, answer.chunks);
     const { request, reply, attempts } = course;
+    // Before its bytes are given back.
+    request.journal?.keep(request, answer);
     reply.send(answer, { request: request.id, server: server.id, attempts });
     return "done";
   }

@@ -7,9 +7,10 @@ import {
 import type { Socket } from "node:net";
 import type { Clock } from "../base/clock.ts";
 import { type Fields, kindOf, withoutNames } from "./fields.ts";
-import { type Forwarder, unfit } from "./forward.ts";
+import { unfit } from "./forward.ts";
 import { askWhetherThere } from "./half-open.ts";
 import type { HeldBytes } from "./held-bytes.ts";
+import type { Answering } from "./journals.ts";
 import type { Limits } from "./limits.ts";
 import { listen } from "./listen.ts";
 import { Reply } from "./reply.ts";
@@ -21,7 +22,7 @@ import type { Page, Routes } from "./routes.ts";
 
 export interface FrontDeps {
   readonly routes: Routes;
-  readonly forwarder: Forwarder;
+  readonly forwarder: Answering;
   readonly pages: (page: Page) => { readonly contentType: string; readonly text: string };
   readonly held: HeldBytes;
   readonly limits: Limits;
@@ -138,11 +139,11 @@ export class Front implements AsyncDisposable {
     } else if (target.kind === "page") {
       reply.tell(pages(target.page));
     } else {
-      const { path, tally, dropsAuthorization } = target;
+      const { path, tally, journal, dropsAuthorization } = target;
       const id = ++this.#requests;
       const method = incoming.method ?? "GET";
       const passed = dropsAuthorization ? withoutAuthorization(fields) : fields;
-      this.#forward({ id, method, path, fields: passed, body, tally }, reply);
+      this.#forward({ id, method, path, fields: passed, body, tally, journal }, reply);
       return;
     }
     body.discard();

@@ -84,18 +84,61 @@ function totalsOf({
 
 function obey(
   balancer: RunningBalancer,
-  order: Extract<BalancerOrder, { type: "servers" | "settle" }>,
+  order: Exclude<BalancerOrder, { type: "listen" | "totals" | "ping" }>,
   report: (message: BalancerReport) => void,
 ): void {
-  if (order.type === "settle") {
-    const { account, part } = order;
-    const settled = [...balancer.accounts.settle(account, part)];
-    const parts = Object.fromEntries(settled.map(([name, tally]) => [name, tallyData(tally)]));
-    report({ type: "settled", account, ...(part !== undefined && { part }), parts });
-    return;
+  switch (order.type) {
+    case "servers":
+      setServers(balancer, order);
+      break;
+    case "settle":
+      report(settle(balancer, order));
+      break;
+    case "journal":
+      openJournal(balancer, order, report);
+      break;
+    case "close-journal": {
+      const { account, part } = order;
+      const closed = {
+        type: "journal-closed",
+        account,
+        ...(part !== undefined && { part }),
+      } as const;
+      void balancer.journals.close(account, part).then(() => report(closed));
+    }
   }
-  const { servers, expected, attempt_timeout_s } = order;
+}
+
+type Order<T extends BalancerOrder["type"]> = Extract<BalancerOrder, { type: T }>;
+
+function settle({ accounts }: RunningBalancer, order: Order<"settle">): BalancerReport {
+  const { account, part } = order;
+  const settled = [...accounts.settle(account, part)];
+  const parts = Object.fromEntries(settled.map(([name, tally]) => [name, tallyData(tally)]));
+  return { type: "settled", account, ...(part !== undefined && { part }), parts };
+}
+
+function openJournal(
+  { journals }: RunningBalancer,
+  order: Order<"journal">,
+  report: (message: BalancerReport) => void,
+): void {
+  const { account, part, read, own, write, limit_bytes: limitBytes, budget } = order;
+  journals.open({
+    account,
+    part,
+    read,
+    own,
+    write,
+    limitBytes,
+    budget: { name: budget.name, limitBytes: budget.limit_bytes },
+    onOff: (reason) => report({ type: "journal-off", account, part, reason }),
+  });
+}
+
+function setServers(balancer: RunningBalancer, order: Order<"servers">): void {
+  const { servers, expected, attempt_timeout_s, identity } = order;
   if (attempt_timeout_s !== undefined) balancer.attemptTimeoutMs = attempt_timeout_s * 1000;
   const waitMs = servers.length === 0 ? 0 : noServerMs;
-  balancer.setServers(servers, expected ? Number.POSITIVE_INFINITY : waitMs);
+  balancer.setServers(servers, expected ? Number.POSITIVE_INFINITY : waitMs, identity);
 }

@@ -20,6 +20,7 @@ export function renderMetrics(sources: StatusSources): string {
       [{ end: "answered" }, totals.answered],
       [{ end: "refused" }, totals.refused],
       [{ end: "abandoned" }, totals.abandoned],
+      [{ end: "replayed" }, totals.replayed],
     ]),
     family("lb_tokens_total", "counter", "Tokens as servers count them", [
       [{ kind: "prompt" }, totals.promptTokens ?? 0],

@@ -1,4 +1,5 @@
 import type { Fields } from "./fields.ts";
+import type { HeldAnswer } from "./reply.ts";
 import type { RequestBody } from "./request-body.ts";
 import type { Tally } from "./tally.ts";
 
@@ -13,6 +14,18 @@ export interface ForwardRequest {
   readonly fields: Fields;
   readonly body: RequestBody;
   readonly tally: Tally;
+  /** Where its answer may be already, and will be kept. */
+  readonly journal: AnswerKeeping | undefined;
+}
+
+/** Where answers to requests are kept, and those that earlier evaluations got are found. */
+export interface AnswerKeeping {
+  /** False: `find` would find nothing. */
+  isInQuestion(request: ForwardRequest): boolean;
+  /** The answer that an earlier evaluation got to this request, if there is one that was not given yet. */
+  find(request: ForwardRequest): Promise<HeldAnswer | undefined>;
+  /** Keeps an answer that a client is about to get, if it is of use to others. Its bytes are copied. */
+  keep(request: ForwardRequest, answer: HeldAnswer): void;
 }
 
 /** Methods whose requests have a body by definition: its length is told even when there is none. */

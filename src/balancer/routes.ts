@@ -1,4 +1,6 @@
 import type { Accounts } from "./accounts.ts";
+import type { Journals } from "./journals.ts";
+import type { AnswerKeeping } from "./request.ts";
 import type { Tally } from "./tally.ts";
 
 /** Pages of the balancer's own. */
@@ -10,6 +12,7 @@ export type Target =
       /** Path and query for the server. */
       readonly path: string;
       readonly tally: Tally;
+      readonly journal: AnswerKeeping | undefined;
       /** `Authorization` holds our token, which is no server's business. */
       readonly dropsAuthorization: boolean;
     }
@@ -32,10 +35,12 @@ const forbidden: Target = { kind: "forbidden" };
 export class Routes {
   readonly #token: string | undefined;
   readonly #accounts: Accounts;
+  readonly #journals: Journals;
 
-  constructor(token: string | undefined, accounts: Accounts) {
+  constructor(token: string | undefined, accounts: Accounts, journals: Journals) {
     this.#token = token;
     this.#accounts = accounts;
+    this.#journals = journals;
   }
 
   find(url: string, authorization: string | undefined): Target {
@@ -53,7 +58,8 @@ export class Routes {
     const page = pages[url];
     if (page !== undefined) return { kind: "page", page };
     if (!url.startsWith("/")) return forbidden;
-    return { kind: "forward", path: url, tally: this.#accounts.tally("", ""), dropsAuthorization };
+    const [tally, journal] = [this.#accounts.tally("", ""), this.#journals.find("", "")];
+    return { kind: "forward", path: url, tally, journal, dropsAuthorization };
   }
 
   #findPrefixed(url: string): Target {
@@ -69,7 +75,9 @@ export class Routes {
     const part = url.slice(accountEnd + 1, partEnd);
     if (account === "" || part === "") return forbidden;
     const tally = this.#accounts.tally(account, part);
-    return { kind: "forward", path: url.slice(partEnd), tally, dropsAuthorization: false };
+    const journal = this.#journals.find(account, part);
+    const path = url.slice(partEnd);
+    return { kind: "forward", path, tally, journal, dropsAuthorization: false };
   }
 }
 

@@ -69,6 +69,7 @@ export function tallyData(tally: Tally): Counts {
   return {
     answered: tally.answered,
     refused: tally.refused,
+    replayed: tally.replayed,
     abandoned: tally.abandoned,
     retries: tally.retries,
     prompt_tokens: tally.promptTokens,

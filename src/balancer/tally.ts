@@ -1,10 +1,12 @@
 /** What requests of one account, or at one server, came to. What is added to it is added to the whole that it is a part of. */
 export class Tally {
   readonly #whole: Tally | undefined;
-  /** Answered with 2xx. */
+  /** Answered with 2xx by a server. */
   answered = 0;
   /** Answered with anything else. */
   refused = 0;
+  /** Answered from a journal, without any server. */
+  replayed = 0;
   /** Their clients went before they were answered, or did not get all of the answer. */
   abandoned = 0;
   /** Attempts beyond the first. */
@@ -28,6 +30,11 @@ export class Tally {
       this.completionTokens = (this.completionTokens ?? 0) + usage.completionTokens;
     }
     this.#whole?.addAnswer(status, usage);
+  }
+
+  addReplayed(): void {
+    this.replayed += 1;
+    this.#whole?.addReplayed();
   }
 
   addAbandoned(): void {

@@ -53,6 +53,7 @@ test("a balancer that dies is replaced at its address with its servers; what it 
   assert.deepEqual(counts, {
     answered: 2,
     refused: 0,
+    replayed: 0,
     abandoned: 0,
     retries: 0,
     prompt_tokens: 10,

@@ -103,6 +103,7 @@ async function scene(
         // What is settled leaf by leaf is not there any more in the end.
         answered: leaf === undefined ? 0 : 2,
         refused: 0,
+        replayed: 0,
         abandoned: 0,
         retries: 0,
         prompt_tokens: 20,

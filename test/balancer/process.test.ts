@@ -8,6 +8,7 @@ import { after, describe, test } from "node:test";
 import { type BalancerOrder, BalancerReport, sumCounts } from "../../src/balancer/control.ts";
 import { type ChildGroup, startGroup } from "../../src/base/spawn.ts";
 import { root } from "../support/require.ts";
+import { temporaryDirectory } from "../support/temporary.ts";
 import { until } from "../support/until.ts";
 import { type Asked, answer, completion, startUpstream } from "../support/upstream.ts";
 
@@ -20,7 +21,10 @@ interface Balancer extends AsyncDisposable {
   readonly reports: BalancerReport[];
   order(order: BalancerOrder): void;
   /** The servers that are up, by URL. */
-  route(urls: readonly string[], options?: { expected?: boolean; attemptTimeoutS?: number }): void;
+  route(
+    urls: readonly string[],
+    options?: { expected?: boolean; attemptTimeoutS?: number; identity?: string },
+  ): void;
   /** The next report of this type that is not there yet. */
   next<T extends BalancerReport["type"]>(
     type: T,
@@ -63,12 +67,13 @@ async function startBalancer(
     process: child,
     reports,
     order,
-    route: (urls, { expected = true, attemptTimeoutS: attempt_timeout_s } = {}) =>
+    route: (urls, { expected = true, attemptTimeoutS: attempt_timeout_s, identity } = {}) =>
       order({
         type: "servers",
         servers: urls.map((url, n) => ({ id: String(n), url })),
         expected,
         ...(attempt_timeout_s !== undefined && { attempt_timeout_s }),
+        ...(identity !== undefined && { identity }),
       }),
     next,
     url: (account, path = "/v1/completions") =>
@@ -79,11 +84,15 @@ async function startBalancer(
   };
 }
 
-async function post(url: string, signal?: AbortSignal): Promise<{ status: number; body: string }> {
+async function post(
+  url: string,
+  signal?: AbortSignal,
+  prompt = "hello",
+): Promise<{ status: number; body: string }> {
   const response = await fetch(url, {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: '{"prompt":"hello"}',
+    body: JSON.stringify({ prompt }),
     ...(signal !== undefined && { signal }),
   });
   return { status: response.status, body: await response.text() };
@@ -474,5 +483,77 @@ describe("the balancer", () => {
     agent.destroy();
     assert.equal(sockets.size, 1);
     assert.equal(upstream.asked.length, 20);
+  });
+});
+
+describe("a journal of requests", () => {
+  /** Asks so many requests at a time, each of which must be answered as its prompt says. */
+  async function askAll(balancer: Balancer, from: number, to: number): Promise<void> {
+    let next = from;
+    const one = async (): Promise<void> => {
+      for (let n = next++; n < to; n = next++) {
+        const { status, body } = await post(balancer.url("a"), undefined, `p${n}`);
+        assert.deepEqual([status, JSON.parse(body)], [200, { text: `p${n}` }]);
+      }
+    };
+    await Promise.all(Array.from({ length: 8 }, one));
+  }
+
+  test("outlives a balancer that is killed: the next evaluation asks no more than what was in flight, its successor all again", async () => {
+    await using directory = await temporaryDirectory();
+    let holdsFrom = 100;
+    await using upstream = await startUpstream(({ response, body }) => {
+      const { prompt } = JSON.parse(body) as { prompt: string };
+      if (Number(prompt.slice(1)) < holdsFrom) answer(response, 200, { text: prompt });
+    });
+    const files = ["0", "1", "2"].map((name) => join(directory.path, name));
+    const [first, second, third] = files as [string, string, string];
+    const about = { type: "journal", account: "a", part: "0", limit_bytes: 1 << 20 } as const;
+    const order = { ...about, budget: { name: "unit", limit_bytes: 1 << 20 } };
+    {
+      await using balancer = await startBalancer();
+      balancer.order({ ...order, read: [], own: [], write: first });
+      balancer.route([upstream.url], { identity: "servers" });
+      await askAll(balancer, 0, 100);
+      const inFlight = [100, 101].map((n) => post(balancer.url("a"), undefined, `p${n}`));
+      const lost = Promise.allSettled(inFlight);
+      await until(() => upstream.asked.length === 102);
+      balancer.process.signal("SIGKILL");
+      await balancer.process.exited;
+      await lost;
+    }
+    holdsFrom = Number.POSITIVE_INFINITY;
+    upstream.asked.length = 0;
+    {
+      // In the same evaluation.
+      await using balancer = await startBalancer();
+      balancer.order({ ...order, read: [], own: [first], write: second });
+      balancer.route([upstream.url], { identity: "servers" });
+      await askAll(balancer, 90, 120);
+      assert.equal(upstream.asked.length, 30);
+      await balancer.next("journal-closed", () =>
+        balancer.order({ type: "close-journal", account: "a" }),
+      );
+    }
+    upstream.asked.length = 0;
+    await using balancer = await startBalancer();
+    balancer.order({ ...order, read: [first, second], own: [], write: third });
+    // Until it is known what the servers are, nobody knows whether these answers are theirs.
+    const asking = askAll(balancer, 0, 120);
+    const status = () => balancer.next("totals", () => balancer.order({ type: "totals" }));
+    await until(async () => (await status()).in_flight === 8);
+    balancer.route([upstream.url], { identity: "servers" });
+    await asking;
+    const lostOnes = upstream.asked.length;
+    assert.ok(lostOnes <= 5, `${lostOnes} of 100 were asked again`);
+    const settled = await balancer.next("settled", () =>
+      balancer.order({ type: "settle", account: "a" }),
+    );
+    const { replayed, answered } = sumCounts(Object.values(settled.parts));
+    assert.deepEqual([replayed, answered], [120 - lostOnes, lostOnes]);
+    const off = await balancer.next("journal-off", () =>
+      balancer.route([upstream.url], { identity: "others" }),
+    );
+    assert.deepEqual([off.account, off.part], ["a", "0"]);
   });
 });
