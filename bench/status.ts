@@ -57,6 +57,7 @@ async function writeEvents(
             ...ended,
             prompt_tokens: 40_000,
             completion_tokens: 400,
+            cpu_s: 1,
           }),
         );
       }

@@ -11,16 +11,19 @@ import { summarize } from "./support/repeats.ts";
 import { keepResult } from "./support/result.ts";
 import {
   evaluate,
+  eventsOf,
   planWorkload,
-  prompts,
   promptsAnswered,
+  promptsOf,
   pythonCpuS,
   serverBoundS,
   serverTimes,
   type Workload,
+  workloadW,
 } from "./support/workload.ts";
 
 const python = process.env["EVAL_HIVE_PYTHON"] ?? "python3";
+const prompts = promptsOf(workloadW);
 const repeats = Number(process.env["BENCH_REPEATS"] ?? 5);
 
 async function inWorkload<T>(
@@ -29,7 +32,7 @@ async function inWorkload<T>(
 ): Promise<T> {
   const directory = await mkdtemp(join(tmpdir(), "eval-hive-bench-"));
   try {
-    return await measure(await planWorkload(directory, { units, python }));
+    return await measure(await planWorkload(directory, { shape: workloadW, units, python }));
   } finally {
     await rm(directory, { recursive: true, force: true, maxRetries: 5 });
   }
@@ -43,7 +46,9 @@ async function undisturbed(units: number) {
     const first = (event: string) => times.find((one) => one.event === event)?.at_ms ?? Number.NaN;
     const answered = await promptsAnswered(workload);
     if (answered !== units * prompts) throw new Error(`${answered} prompts were answered`);
+    const [harness] = await eventsOf(workload.run, "harness.started");
     return {
+      harness_warm_s: (Date.parse(harness?.at ?? "") - seen.startedAtMs) / 1_000,
       server_ready_s: (first("ready") - seen.startedAtMs) / 1_000,
       first_request_after_ready_s: (first("first-request") - first("ready")) / 1_000,
       last_result_after_ready_s: (seen.lastResultAtMs - first("ready")) / 1_000,
@@ -112,7 +117,7 @@ function medians(seen: typeof one): object {
 
 await keepResult("workload", {
   prompts,
-  server_bound_s: serverBoundS,
+  server_bound_s: serverBoundS(workloadW),
   one_unit: medians(one),
   three_units: medians(three),
   asked_again_after_server_kill: summarize(killed),

@@ -1,38 +1,60 @@
-/**
- * Workload W: tasks of all kinds over local data, 24 tasks of 50 documents with 3,300 prompts in all, planned into a run
- * behind the paced server.
- */
+/** Tasks over local data, planned into a run behind the paced server, and what the run was seen to do. */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { writeByteTokenizer } from "../../test/support/tokenizer.ts";
 
 const root = join(import.meta.dirname, "../..");
 const cli = join(root, "bin/eval-hive");
 
-const documents = 50;
-/** 14 of four answers, 4 generating, 3 of one answer, 3 rolling: 14 × 200 + 10 × 50. */
-const kinds = [
-  ...Array.from({ length: 14 }, () => "choice" as const),
-  ...Array.from({ length: 4 }, () => "generate" as const),
-  ...Array.from({ length: 3 }, () => "answer" as const),
-  ...Array.from({ length: 3 }, () => "rolling" as const),
-];
-export const prompts = 3_300;
-export const promptMs = 20;
-export const width = 16;
-/** What the server alone needs for all of it. */
-export const serverBoundS = (prompts * promptMs) / width / 1_000;
+/** `choice` has four answers, and a prompt for each. */
+type Kind = "choice" | "generate" | "answer" | "rolling";
+
+/** What there is to do for a unit. */
+export interface Shape {
+  /** How many tasks of each kind; each is a batch. */
+  readonly tasks: Readonly<Partial<Record<Kind, number>>>;
+  /** Of each task. */
+  readonly documents: number;
+  /** What the server takes for a prompt. */
+  readonly promptMs: number;
+}
+
+/** 24 tasks with 3,300 prompts. */
+export const workloadW: Shape = {
+  tasks: { choice: 14, generate: 4, answer: 3, rolling: 3 },
+  documents: 50,
+  promptMs: 20,
+};
+
+/** Prompts that the server works on at the same time. */
+const width = 16;
 /** What the stand-in for loading a model takes. */
-export const readyAfterS = 3;
+const readyAfterMs = 3_000;
+
+function kindsOf({ tasks }: Shape): Kind[] {
+  return Object.entries(tasks).flatMap(([kind, n]) => Array<Kind>(n).fill(kind as Kind));
+}
+
+/** Prompts of one unit. */
+export function promptsOf(shape: Shape): number {
+  const each = kindsOf(shape).map((kind) => (kind === "choice" ? 4 : 1) * shape.documents);
+  return each.reduce((sum, n) => sum + n, 0);
+}
+
+/** What the server alone needs for a unit. */
+export function serverBoundS(shape: Shape): number {
+  return (promptsOf(shape) * shape.promptMs) / width / 1_000;
+}
 
 const common = `dataset_path: json
 test_split: test
 metadata: {version: 1}
 `;
 
-function taskYaml(name: string, kind: (typeof kinds)[number], data: string): string {
+function taskYaml(name: string, kind: Kind, data: string): string {
   const head = `task: ${name}\n${common}dataset_kwargs: {data_files: {test: ${data}}}\n`;
   const metric = (metric: string, aggregation: string, higher: boolean) =>
     `metric_list: [{metric: ${metric}, aggregation: ${aggregation}, higher_is_better: ${higher}}]\n`;
@@ -57,19 +79,21 @@ function documentAt(n: number): string {
 export interface Workload {
   readonly directory: string;
   readonly run: string;
-  readonly units: number;
   readonly env: NodeJS.ProcessEnv;
 }
 
 /** Writes config, tasks, data and models, and plans the run. */
 export async function planWorkload(
   directory: string,
-  options: { readonly units: number; readonly python: string; readonly engine?: string },
+  options: { readonly shape: Shape; readonly units: number; readonly python: string },
 ): Promise<Workload> {
   const tasks = join(directory, "tasks");
   await mkdir(tasks, { recursive: true });
   const data = join(tasks, "data.jsonl");
-  await writeFile(data, Array.from({ length: documents }, (_, n) => documentAt(n)).join("\n"));
+  const { shape } = options;
+  const documents = Array.from({ length: shape.documents }, (_, n) => documentAt(n));
+  await writeFile(data, documents.join("\n"));
+  const kinds = kindsOf(shape);
   const names = kinds.map((kind, n) => `w_${kind}_${String(n).padStart(2, "0")}`);
   for (const [n, kind] of kinds.entries()) {
     const name = names[n] as string;
@@ -81,19 +105,12 @@ export async function planWorkload(
     await writeByteTokenizer(path);
     models[`model-${n}`] = { path, display_name: `Model ${n}` };
   }
-  // bash tells what Python and all its children have cost when they have ended.
-  const timed = join(directory, "python.sh");
-  const cost = join(directory, "python-cpu");
-  await writeFile(
-    timed,
-    `trap : TERM INT\n"${options.python}" "$@"\nstatus=$?\ntimes >> "${cost}"\nexit $status\n`,
-  );
   const server = join(root, "bench/support/paced-server.ts");
   const config = {
     job_name: "bench",
     models,
-    harness_command: ["bash", timed],
-    inference_server_command: `exec "${process.execPath}" "${server}" --prompt-ms ${promptMs} --width ${width} --ready-after-ms ${readyAfterS * 1_000} --tally "${directory}/tally"`,
+    harness_command: [options.python],
+    inference_server_command: `exec "${process.execPath}" "${server}" --prompt-ms ${shape.promptMs} --width ${width} --ready-after-ms ${readyAfterMs} --tally "${directory}/tally"`,
     parallel_tasks: 4,
     health_check_interval_seconds: 1,
     eval: {
@@ -108,18 +125,24 @@ export async function planWorkload(
     },
     output_path: join(directory, "results"),
     offline: "always",
-    ...(options.engine !== undefined && { harness_engine: options.engine }),
   };
   const configFile = join(directory, "eh_config.yaml");
   await writeFile(configFile, JSON.stringify(config));
   const run = join(directory, "run");
-  const env = { ...process.env, HOME: directory, HF_HOME: join(directory, "hf") };
+  // What is kept between runs is there, as on every day but the first.
+  const imports = join(tmpdir(), `eval-hive-bench-imports-${userInfo().uid}`);
+  const env = {
+    ...process.env,
+    HOME: directory,
+    HF_HOME: join(directory, "hf"),
+    EVAL_HIVE_IMPORT_CACHE: imports,
+  };
   const planned = spawnSync(cli, ["create-run", "-c", configFile, "-o", run], {
     env,
     encoding: "utf8",
   });
   if (planned.status !== 0) throw new Error(planned.stderr);
-  return { directory, run, units: options.units, env };
+  return { directory, run, env };
 }
 
 /** What a run to the end was seen to do. Instants are milliseconds since the epoch, of this machine. */
@@ -151,14 +174,21 @@ export async function evaluate(
 }
 
 async function lastResult(run: string): Promise<number> {
-  let last = 0;
+  return Math.max(0, ...(await eventsOf(run, "leaf.done")).map(({ at }) => Date.parse(at)));
+}
+
+/** All events of one type, in no order. */
+export async function eventsOf(
+  run: string,
+  type: string,
+): Promise<({ readonly at: string } & Readonly<Record<string, unknown>>)[]> {
+  const found = [];
   for (const name of await readdir(join(run, "events"))) {
     for (const line of (await readFile(join(run, "events", name), "utf8")).split("\n")) {
-      if (!line.includes('"leaf.done"')) continue;
-      last = Math.max(last, Date.parse((JSON.parse(line) as { at: string }).at));
+      if (line.includes(`"${type}"`)) found.push(JSON.parse(line));
     }
   }
-  return last;
+  return found;
 }
 
 /** Prompts that servers have answered so far. */
@@ -180,12 +210,9 @@ export async function serverTimes({
     .map((line) => JSON.parse(line) as { event: string; at_ms: number });
 }
 
-/** CPU seconds, user and system, of all Python processes that have ended so far. */
-export async function pythonCpuS({ directory }: Workload): Promise<number> {
-  const text = await readFile(join(directory, "python-cpu"), "utf8");
+/** CPU seconds, user and system, of all harnesses and their children: none of them may have been killed. */
+export async function pythonCpuS({ run }: Workload): Promise<number> {
   let sum = 0;
-  for (const [, minutes, seconds] of text.matchAll(/(\d+)m([\d.]+)s/g)) {
-    sum += Number(minutes) * 60 + Number(seconds);
-  }
+  for (const { cpu_s } of await eventsOf(run, "harness.ended")) sum += Number(cpu_s);
   return sum;
 }

@@ -15,6 +15,7 @@ import gc
 import importlib.util
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -25,6 +26,7 @@ if __package__ in (None, ""):
     # Started by its path, as `python …/eval_hive_harness/__main__.py`: its own folder must not hide other modules.
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+from eval_hive_harness.transformers_exports import default_directory, remember_exports
 from eval_hive_harness.versions import UnusableLmEval, describe_versions, require_lm_eval
 from eval_hive_harness.wire import Wire, take_over_stdio
 
@@ -63,7 +65,7 @@ def main() -> int:
         return 3
     from eval_hive_harness.children import Children
 
-    gc.collect()
+    # With what little garbage the imports have left: to look for it takes longer than it is worth.
     gc.freeze()
     gc.enable()
     children = Children(wire, lambda: [wakeup, wake, *_descriptors(wire, children)])
@@ -74,7 +76,15 @@ def main() -> int:
         pass  # Whoever started us is gone.
     finally:
         children.kill_all()
+    with contextlib.suppress(BrokenPipeError):
+        wire.send({"type": "goodbye", "cpu_s": _cpu_seconds()})
     return 0
+
+
+def _cpu_seconds() -> float:
+    """Of this process, and of all that it has waited for."""
+    usages = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return round(sum(usage.ru_utime + usage.ru_stime for usage in usages), 3)
 
 
 def _listen(wire: Wire, children: Any, wakeup: int) -> None:
@@ -125,6 +135,7 @@ def _obey(request: dict[str, Any], wire: Wire, children: Any) -> bool:
 
 def _import_everything() -> None:
     """What every evaluation needs, so that children find it done."""
+    remember_exports(default_directory())
     import eval_hive_harness.evaluate  # noqa: F401
     import lm_eval.tasks  # noqa: F401
     from eval_hive_harness.engine import fast_model
@@ -157,4 +168,7 @@ def _descriptors(wire: Wire, children: Any) -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _code = main()
+    sys.stderr.flush()
+    # To take apart all that was imported, piece by piece, would take longer than many a batch.
+    os._exit(_code)

@@ -1,4 +1,4 @@
-"""The parent's side of its children: fork, relay, cancel, reap. Nothing here ever waits."""
+"""The parent's side of its children: fork, relay, cancel, reap. Nothing here ever waits, but for the end."""
 
 from __future__ import annotations
 
@@ -174,8 +174,11 @@ class Children:
                     self._end_stopped(child)
 
     def kill_all(self) -> None:
+        """The end: waits for them, too, as what they have cost counts. Whoever can't wait for that kills us."""
         for child in self._children.values():
             child.signal(signal.SIGKILL)
+        for pid in self._children:
+            os.waitpid(pid, 0)
 
     def _see_whether_stopped(self, child: Child) -> None:
         stopped = os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None

@@ -6,12 +6,11 @@ The names below a directory of task files, as lm_eval's TaskIndex finds them, ke
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import tempfile
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .kept import keep, read_kept
 from .task_yaml import forget_files, read_task_file
 
 _SCHEMA = 1
@@ -159,28 +158,12 @@ def _cache_path(root: str, cache_dir: str) -> str:
 
 
 def _read_cache(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            cache = json.load(stream)
-        if cache["schema"] == _SCHEMA:
-            return cache
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    cache = read_kept(path)
+    if isinstance(cache, dict) and cache.get("schema") == _SCHEMA:
+        return cache
     return {"sealed_by": None, "directories": {}}
 
 
 def _write_cache(path: str, cache: dict[str, Any]) -> None:
-    """Best effort: without a cache, planning is slower and otherwise the same."""
     forget_files()
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".tasks-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                json.dump(cache, stream, separators=(",", ":"))
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError:
-        pass
+    keep(path, cache)

@@ -65,6 +65,7 @@ export class BatchRun {
   /** Not settled, and not failed under this lease. */
   #open: LeafId[] = [];
   #failed = 0;
+  #cpuS = 0;
   #current: { leaf: LeafId; startedAt: number } | undefined;
   #progressAt = Number.NEGATIVE_INFINITY;
   /** What the messages of a run ask for, done in their order. Never rejects: see `#broken`. */
@@ -105,6 +106,11 @@ export class BatchRun {
     for (const account of this.#accounts) all.push(await this.#deps.settle(account));
     const known = all.filter((counts) => counts !== undefined);
     return known.length === all.length ? sumCounts(known) : undefined;
+  }
+
+  /** CPU seconds of the processes that evaluated; those of a harness that died are not known. */
+  get cpuS(): number {
+    return this.#cpuS;
   }
 
   /** What the requests of a leaf that has ended came to. */
@@ -157,6 +163,7 @@ export class BatchRun {
     );
     yielding.removeEventListener("abort", yieldNow);
     await this.#work;
+    if (end.kind === "ended") this.#cpuS += end.ended.cpu_s;
     if (this.#broken !== undefined) throw this.#broken.error;
     // The child may have begun another leaf before it heard that it was enough.
     if (!enough.signal.aborted || ending.aborted) await this.#conclude(end, leaves.length);

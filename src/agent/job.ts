@@ -90,7 +90,14 @@ export function openProcesses(
         note(
           events.publish("harness.started", subject, { pid, start_s, lm_eval: versions.lm_eval }),
         ),
-      onEnd: (pid, how) => note(events.publish("harness.ended", subject, { pid, how })),
+      onEnd: (pid, how, cpu_s) =>
+        note(
+          events.publish("harness.ended", subject, {
+            pid,
+            how,
+            ...(cpu_s !== undefined && { cpu_s }),
+          }),
+        ),
     });
   }
 

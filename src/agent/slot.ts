@@ -94,6 +94,7 @@ async function useLease(deps: SlotDeps, lease: Lease, slot: number): Promise<voi
       requests: counts?.answered ?? null,
       prompt_tokens: counts?.prompt_tokens ?? null,
       completion_tokens: counts?.completion_tokens ?? null,
+      cpu_s: run.cpuS,
     },
   );
 }

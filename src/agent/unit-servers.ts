@@ -1,4 +1,4 @@
-import { sha256 } from "../base/json.ts";
+import { sha256 } from "../base/hash.ts";
 import type { LogNames } from "./agent-logs.ts";
 import type { ServerSpec } from "./node-protocol.ts";
 import { unitVariables, type WorkUnit } from "./unit.ts";

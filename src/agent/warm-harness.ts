@@ -39,11 +39,13 @@ export interface WarmHarness extends BatchHarness, AsyncDisposable {}
 export interface WarmHarnessOptions
   extends Pick<
     ChildOptions<HarnessRequest, HarnessMessage>,
-    "file" | "args" | "env" | "cwd" | "logFd" | "log" | "onGivenUp" | "onEnd"
+    "file" | "args" | "env" | "cwd" | "logFd" | "log" | "onGivenUp"
   > {
   /** Those of the plan; a harness with another lm_eval is refused. */
   readonly versions: HarnessVersions;
   readonly onHello: (hello: Hello, startS: number) => void;
+  /** One has ended. @param cpuS what it and its children have cost; undefined when it was killed. */
+  readonly onEnd: (pid: number, how: string, cpuS: number | undefined) => void;
   readonly clock?: Clock;
 }
 
@@ -66,6 +68,7 @@ export function openWarmHarness(options: WarmHarnessOptions): WarmHarness {
   let ready = Promise.withResolvers<void>();
   let isReady = false;
   let startedAt = clock.monotonic();
+  let cpuS: number | undefined;
 
   function greet(hello: Hello): void {
     const refusal = refuseVersions(options.versions, hello.versions);
@@ -83,6 +86,7 @@ export function openWarmHarness(options: WarmHarnessOptions): WarmHarness {
       greet(message);
       return;
     }
+    if (message.type === "goodbye") cpuS = message.cpu_s;
     if (!("id" in message)) return;
     if (message.type === "error" && message.id === "") {
       options.onGivenUp(
@@ -105,6 +109,7 @@ export function openWarmHarness(options: WarmHarnessOptions): WarmHarness {
     parse: (line) => HarnessMessage.parse(line),
     greeting: () => {
       startedAt = clock.monotonic();
+      cpuS = undefined;
       return [];
     },
     onReport: hear,
@@ -113,7 +118,7 @@ export function openWarmHarness(options: WarmHarnessOptions): WarmHarness {
       if (isReady) ready = Promise.withResolvers();
       isReady = false;
       for (const run of running.values()) run.end({ kind: "lost" });
-      options.onEnd(pid, how);
+      options.onEnd(pid, how, cpuS);
     },
     startMs,
     // It obeys at once, unless it still imports; then nobody needs it.

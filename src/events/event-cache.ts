@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { ensureDirectory, writeFileAtomic } from "../base/files.ts";
-import { sha256 } from "../base/json.ts";
+import { sha256 } from "../base/hash.ts";
 import { type Positions, readEvents } from "./reader.ts";
 import { addEvent, type WriterState } from "./writer-state.ts";
 

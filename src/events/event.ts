@@ -34,7 +34,8 @@ export const eventBodies = {
   "agent.draining": z.strictObject({ reason: fields.endReason }),
   "agent.ended": z.strictObject({ reason: fields.endReason, message: z.string().optional() }),
   "harness.started": z.strictObject({ pid: z.int(), start_s: z.number(), lm_eval: z.string() }),
-  "harness.ended": z.strictObject({ pid: z.int(), how: z.string() }),
+  /** `cpu_s`: what it and all its children have cost; not there when it was killed. */
+  "harness.ended": z.strictObject({ pid: z.int(), how: z.string(), cpu_s: z.number().optional() }),
   "balancer.started": z.strictObject({ pid: z.int(), port: z.int() }),
   "balancer.ended": z.strictObject({ pid: z.int(), how: z.string() }),
   "server.starting": z.strictObject({
@@ -74,6 +75,8 @@ export const eventBodies = {
     requests: z.int().nullable(),
     prompt_tokens: z.int().nullable(),
     completion_tokens: z.int().nullable(),
+    /** CPU seconds of its evaluations, without harnesses that died under it. */
+    cpu_s: z.number(),
   }),
   "leaf.started": z.strictObject({ fingerprint: z.string() }),
   "leaf.done": z.strictObject({

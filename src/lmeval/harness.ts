@@ -14,7 +14,10 @@ export type Hello = Extract<HarnessMessage, { type: "hello" }>;
 export type RunEnded = Extract<HarnessMessage, { type: "ended" }>;
 type Refusal = Extract<HarnessMessage, { type: "error" }>;
 /** What a run says before its `ended`. */
-export type RunMessage = Exclude<HarnessMessage, { type: "hello" | "pong" | "planned" | "ended" }>;
+export type RunMessage = Exclude<
+  HarnessMessage,
+  { type: "hello" | "pong" | "goodbye" | "planned" | "ended" }
+>;
 
 export interface HarnessOptions {
   /** The Python to use, with whatever has to stand before it: `["singularity", "exec", "lm.sif", "python3"]`. */
@@ -311,7 +314,7 @@ class Connection implements Harness {
       this.kill();
       return;
     }
-    this.#listeners.get(idOf(message))?.receive(message);
+    if (message.type !== "goodbye") this.#listeners.get(idOf(message))?.receive(message);
   }
 
   #lose(reason: string): void {
@@ -326,7 +329,7 @@ class Connection implements Harness {
   }
 }
 
-function idOf(message: HarnessMessage): string {
+function idOf(message: Exclude<HarnessMessage, { type: "goodbye" }>): string {
   switch (message.type) {
     case "hello":
       return "";

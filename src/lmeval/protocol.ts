@@ -115,6 +115,8 @@ export const HarnessMessage = z.discriminatedUnion("type", [
   /** First of all, once everything is imported. */
   z.strictObject({ type: z.literal("hello"), pid: z.int(), versions: HarnessVersions }),
   z.strictObject({ type: z.literal("pong"), n: z.int() }),
+  /** Last of all, unless it is killed. `cpu_s`: its own and that of all its children. */
+  z.strictObject({ type: z.literal("goodbye"), cpu_s: z.number() }),
   z.strictObject({
     type: z.literal("planned"),
     id: z.string(),

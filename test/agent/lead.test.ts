@@ -179,6 +179,12 @@ test("a model that lm_eval loads itself is loaded once per unit, after the serve
     loaded.map((line) => line.split("/").at(-1)),
     ["small-1", "small-2"],
   );
+  // The harness waits for its children, and so knows what they have cost.
+  const harnesses = (await run.events("harness.ended")).map(({ cpu_s }) => cpu_s ?? 0);
+  const batches = (await run.events("batch.ended")).map(({ cpu_s }) => cpu_s);
+  assert.deepEqual([harnesses.length, batches.length], [2, 9]);
+  const sum = (seconds: readonly number[]) => seconds.reduce((all, one) => all + one, 0);
+  assert.ok(Math.min(...batches) > 0 && sum(harnesses) > sum(batches), `${harnesses}; ${batches}`);
   const order = (await run.events("leaf.started")).map(({ unit, leaf }) => `${unit} ${leaf}`);
   assert.deepEqual(
     order,

@@ -161,8 +161,8 @@ describe("a unit", () => {
     assert.deepEqual(await at.batches(), ["done a1", "done a1", "done a1"]);
     assert.deepEqual(at.heard("unit.ended", "done", "open", "dead"), [[5, 0, 0]]);
     assert.deepEqual(
-      at.heard("batch.ended", "outcome", "requests").sort(),
-      [2, 4, 4].map((requests) => ["settled", requests]),
+      at.heard("batch.ended", "outcome", "requests", "cpu_s").sort(),
+      [2, 4, 4].map((requests) => ["settled", requests, 1.5]),
     );
     const served = at.heard("leaf.done", "served") as Counts[];
     assert.deepEqual(

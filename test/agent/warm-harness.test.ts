@@ -189,6 +189,16 @@ test("a harness that can't be imported tells why", async () => {
   assert.equal(error.message, "Cannot start the harness: No module named 'lm_eval'");
 });
 
+test("a harness that is closed says what it has cost, one that is killed doesn't", async () => {
+  const costs: (number | undefined)[] = [];
+  {
+    await using opened = open({}, { onEnd: (_pid, _how, cpuS) => costs.push(cpuS) });
+    assert.equal((await run(opened, ["harness-dies"]).end).kind, "lost");
+    assert.equal((await run(opened, ["done"]).end).kind, "ended");
+  }
+  assert.deepEqual(costs, [undefined, 2.5]);
+});
+
 test("closing ends a harness that still imports, whatever it heeds", async () => {
   const opened = open({ FAKE_HANGS: "1" });
   await opened[Symbol.asyncDispose]();

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
+import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { parsePythonJson } from "../../src/base/json.ts";
@@ -35,6 +36,9 @@ export async function startCompletionsServer(
   throw new Error("The completions server did not start");
 }
 
+/** Where the harnesses of all tests keep what importing transformers takes a second to find out; it checks itself. */
+const importCache = join(tmpdir(), `eval-hive-test-imports-${userInfo().uid}`);
+
 /** No network, no user's settings; `home` holds all that lm_eval and Hugging Face's libraries keep. */
 export function offlineEnvironment(home: string): NodeJS.ProcessEnv {
   return {
@@ -45,6 +49,7 @@ export function offlineEnvironment(home: string): NodeJS.ProcessEnv {
     HF_HUB_OFFLINE: "1",
     HF_DATASETS_OFFLINE: "1",
     TRANSFORMERS_OFFLINE: "1",
+    EVAL_HIVE_IMPORT_CACHE: importCache,
     HF_EVALUATE_OFFLINE: "1",
   };
 }

@@ -102,6 +102,7 @@ function main(env: NodeJS.ProcessEnv): void {
   say({ type: "hello", pid: process.pid, versions });
   const lines = createInterface({ input: process.stdin });
   lines.on("line", (line) => obey(JSON.parse(line) as HarnessRequest));
+  lines.on("close", () => say({ type: "goodbye", cpu_s: 2.5 }));
 }
 
 if (import.meta.main) main(process.env);
