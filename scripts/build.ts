@@ -6,9 +6,9 @@ import { build } from "esbuild";
 const root = join(import.meta.dirname, "..");
 const dist = join(root, "dist");
 
-// CommonJS dependencies inside an ES module bundle still call require().
+// CommonJS dependencies inside an ES module bundle still call require(). An import of node:module would load more of it.
 const banner = {
-  js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+  js: 'const require = process.getBuiltinModule("module").createRequire(import.meta.url);',
 };
 
 const shared = {

@@ -1,5 +1,3 @@
-import { hash } from "node:crypto";
-
 /** Values that JSON can hold, plus bigint for integers beyond 2^53. */
 export type Json =
   | null
@@ -39,10 +37,6 @@ export function canonicalJson(value: Json): string {
     return `{${members.join(",")}}`;
   }
   return stringifyJson(value);
-}
-
-export function sha256(text: string | Uint8Array): string {
-  return hash("sha256", text);
 }
 
 /**

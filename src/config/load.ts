@@ -1,7 +1,7 @@
 import { access, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { errnoAdvice, errnoName, isMissing, messageOf, UsageError } from "../base/errors.ts";
-import { sha256 } from "../base/json.ts";
+import { sha256 } from "../base/hash.ts";
 import { isRecord } from "./construct.ts";
 import { ConfigError, dotted, type Finding, type Issue } from "./issue.ts";
 import { checkRules } from "./rules.ts";

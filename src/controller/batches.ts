@@ -1,4 +1,4 @@
-import { sha256 } from "../base/json.ts";
+import { sha256 } from "../base/hash.ts";
 import type { Leaf } from "../lmeval/task-tree.ts";
 import type { Batch } from "../queue/queue.ts";
 import type { BatchId, Fingerprint, LeafId, UnitId } from "../run/ids.ts";

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { sha256 } from "../base/json.ts";
+import { sha256 } from "../base/hash.ts";
 import { HarnessVersions } from "../lmeval/protocol.ts";
 import { Leaf, SuiteNode } from "../lmeval/task-tree.ts";
 import type { Fingerprint, LeafId, UnitId } from "./ids.ts";

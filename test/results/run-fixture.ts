@@ -1,7 +1,8 @@
 /** A run directory with leaf files, as create-run and the harness leave them, made of the real files in fixtures/results. */
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { sha256, stringifyJson } from "../../src/base/json.ts";
+import { sha256 } from "../../src/base/hash.ts";
+import { stringifyJson } from "../../src/base/json.ts";
 import type { Leaf, SuiteNode } from "../../src/lmeval/task-tree.ts";
 import type { Fingerprint, LeafId } from "../../src/run/ids.ts";
 import { unitId } from "../../src/run/ids.ts";

@@ -2,7 +2,7 @@ import { stat } from "node:fs/promises";
 import { basename, extname, join, relative, resolve } from "node:path";
 import { ExitCode, isMissing, UsageError } from "../../base/errors.ts";
 import { readTextIfThere } from "../../base/files.ts";
-import { sha256 } from "../../base/json.ts";
+import { sha256 } from "../../base/hash.ts";
 import { createRun, RunExistsError } from "../../controller/create-run.ts";
 import { runLocal } from "../../controller/run-local.ts";
 import { RunLayout } from "../../run/layout.ts";
