@@ -1,11 +1,14 @@
 // Pure unit files share one process: together they cost what one of them would cost alone.
 import "./agent/breaker.test.ts";
+import "./agent/echo.test.ts";
 import "./agent/environment.test.ts";
+import "./agent/examine-server.test.ts";
 import "./agent/node-share.test.ts";
 import "./agent/plan-watch.test.ts";
 import "./agent/shutdown.test.ts";
 import "./agent/sweep.test.ts";
 import "./agent/unit-run.test.ts";
+import "./agent/unit-servers.test.ts";
 import "./balancer/answer-parser.test.ts";
 import "./balancer/health.test.ts";
 import "./balancer/pick.test.ts";

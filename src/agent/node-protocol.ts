@@ -4,6 +4,18 @@
  */
 import { z } from "zod";
 
+/** How requests of a unit ask its servers. */
+export const HowToAsk = z.strictObject({
+  /** Path and query of base_url. */
+  path: z.string().startsWith("/"),
+  kind: z.enum(["completions", "chat"]),
+  /** Log-likelihoods will be asked for, with prompts as tokens or as text; null: generations alone. */
+  echo: z.enum(["tokens", "text"]).nullable(),
+  /** `model_args.header`; null: lm_eval's own, with OPENAI_API_KEY. */
+  headers: z.record(z.string(), z.string()).nullable(),
+});
+export type HowToAsk = z.output<typeof HowToAsk>;
+
 export const ServerSpec = z.strictObject({
   server: z.int().nonnegative(),
   /** Another key under the same number is another server: the old one is stopped first. */
@@ -26,6 +38,8 @@ export const ServerSpec = z.strictObject({
   start_attempts: z.int().positive(),
   /** What requests will call the model; null: nobody knows. */
   model: z.string().nullable(),
+  /** Not there: requests do not come from lm_eval's own client, or go elsewhere. */
+  ask: HowToAsk.optional(),
 });
 export type ServerSpec = z.output<typeof ServerSpec>;
 
@@ -53,7 +67,12 @@ export const NodeReport = z.discriminatedUnion("type", [
     port: z.int(),
     url: z.string(),
     start_s: z.number(),
+    /** It calls its model otherwise. */
     warning: z.string().optional(),
+    /** Its log-probabilities of the probe, where the unit needs such. */
+    echo: z.array(z.number()).optional(),
+    /** Nats per token between two answers of its to the probe, if that is much; null: they differ in length. */
+    unsteady: z.number().nullable().optional(),
   }),
   /** Runs, but does not answer: no requests until it is `healthy` again. */
   z.strictObject({ type: z.literal("unhealthy"), ...about, reason: z.string() }),
@@ -70,6 +89,8 @@ export const NodeReport = z.discriminatedUnion("type", [
   z.strictObject({
     type: z.literal("failed"),
     ...about,
+    /** It runs, but can't do what it is needed for. */
+    unfit: z.boolean().optional(),
     reason: z.string(),
     log_tail: z.array(z.string()),
   }),

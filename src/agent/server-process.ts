@@ -14,6 +14,8 @@ export interface ServerProcess extends AsyncDisposable {
   readonly port: number;
   readonly log: string;
   readonly membership: Membership;
+  /** OPENAI_API_KEY of its environment. */
+  readonly apiKey: string;
   readonly exited: ChildGroup["exited"];
 }
 
@@ -58,9 +60,10 @@ export async function startServerProcess(
   const log = `${spec.log_prefix}-attempt${startAttempt}.log`;
   const file = await open(log, "a");
   try {
+    const env: NodeJS.ProcessEnv = { ...base, ...expanded };
     const group = await startGroup("bash", ["-c", spec.command], {
       cwd,
-      env: { ...base, ...expanded },
+      env,
       stdout: file.fd,
       stderr: file.fd,
     });
@@ -69,6 +72,7 @@ export async function startServerProcess(
       port,
       log,
       membership,
+      apiKey: env["OPENAI_API_KEY"] ?? "",
       exited: group.exited,
       [Symbol.asyncDispose]: () => endServer(group, membership, clock),
     };

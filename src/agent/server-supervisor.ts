@@ -1,6 +1,7 @@
 import { type Clock, systemClock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import { describeExit } from "../base/spawn.ts";
+import { describeNames, type Examination, examineServer, isOtherModel } from "./examine-server.ts";
 import { askHealth, askModels } from "./health.ts";
 import { readLogTail } from "./log-tail.ts";
 import type { NodeReport, ServerSpec } from "./node-protocol.ts";
@@ -33,6 +34,8 @@ type LifeEnd =
   | { readonly kind: "stopped" }
   /** Somebody else listens on its port. */
   | { readonly kind: "stranger"; readonly port: number }
+  /** It runs, and can't do what it is needed for. */
+  | { readonly kind: "unfit"; readonly reason: string }
   | { readonly kind: "never-healthy" | "ended"; readonly reason: string; readonly log: string };
 
 /** Keeps one server running until it is told to stop, or until it did not get healthy as often as allowed. Never throws. */
@@ -48,6 +51,10 @@ export async function superviseServer(spec: ServerSpec, options: SupervisorOptio
     for (let startAttempt = 1; !signal.aborted; ) {
       const end = await oneLife(spec, startAttempt, strangers, options);
       if (end.kind === "stopped") break;
+      if (end.kind === "unfit") {
+        report({ type: "failed", ...about, unfit: true, reason: end.reason, log_tail: [] });
+        return;
+      }
       if (end.kind === "stranger") {
         strangers.add(end.port);
         if (++nStrangers <= maxStrangers) continue;
@@ -94,12 +101,18 @@ async function oneLife(
   try {
     const admitted = await awaitHealth(spec, server, watched, clock);
     if (admitted.kind !== "healthy") return admitted;
+    const examined = await examine(spec, server, admitted.names, watched, clock);
+    if (examined.kind === "unfit") return examined;
+    if (examined.kind === "failing") {
+      const reason = `healthy, but ${examined.reason}`;
+      return { kind: "never-healthy", reason, log: server.log };
+    }
     healthy = true;
     const url = `http://${spec.host}:${port}`;
     const start_s = (clock.monotonic() - startedAt) / 1000;
-    const { warning } = admitted;
-    const body = { ...about, start_attempt: startAttempt, port, url, start_s };
-    const announce = () => report({ type: "healthy", ...body, ...(warning && { warning }) });
+    const { kind: _, echo, ...findings } = examined;
+    const body = { ...about, start_attempt: startAttempt, port, url, start_s, ...findings };
+    const announce = () => report({ type: "healthy", ...body, ...(echo && { echo: [...echo] }) });
     announce();
     const reason = await watchHealth(spec, port, watched, clock, {
       unhealthy: (why) => report({ type: "unhealthy", ...about, reason: why }),
@@ -118,8 +131,26 @@ async function oneLife(
   }
 }
 
+/** Before it gets requests; each process anew. */
+async function examine(
+  spec: ServerSpec,
+  server: ServerProcess,
+  names: readonly string[] | undefined,
+  signal: AbortSignal,
+  clock: Clock,
+): Promise<Examination> {
+  const { model, ask } = spec;
+  const { apiKey, port } = server;
+  return await examineServer(
+    { url: `http://127.0.0.1:${port}`, model, names, apiKey, ask },
+    signal,
+    { clock },
+  );
+}
+
 type Admission =
-  | { readonly kind: "healthy"; readonly warning?: string }
+  /** `names` at /v1/models; undefined: it has no such list. */
+  | { readonly kind: "healthy"; readonly names: readonly string[] | undefined }
   | Extract<LifeEnd, { kind: "stranger" | "never-healthy" }>
   | { readonly kind: "never-healthy"; readonly reason: string; readonly log: string };
 
@@ -143,32 +174,15 @@ async function awaitHealth(
         reason = health.reason;
       } else {
         const names = await askModels(local, signal);
-        const verdict = judgeModels(spec.model, names, owner === "ours");
-        if (verdict !== "other-model") {
-          return { kind: "healthy", ...(verdict !== undefined && { warning: verdict }) };
-        }
-        reason = `/v1/models names ${(names ?? []).join(", ")}`;
+        if (owner === "ours" || !isOtherModel(spec.model, names)) return { kind: "healthy", names };
+        const named = describeNames(spec.model ?? "", names ?? []);
+        reason = `nobody knows whose server listens on EH_PORT, and ${named}`;
       }
     }
     await clock.sleep(startingIntervalMs, signal);
   }
   reason = `not healthy within ${spec.max_wait_s} s: ${reason}`;
   return { kind: "never-healthy", reason, log: server.log };
-}
-
-/**
- * What the names at /v1/models mean. A server whose socket is known to be ours may call its model what it likes: that is
- * a warning, since strict servers refuse requests for another name. Pure.
- */
-export function judgeModels(
-  model: string | null,
-  names: readonly string[] | undefined,
-  isOurs: boolean,
-): string | "other-model" | undefined {
-  if (model === null || names === undefined || names.includes(model)) return undefined;
-  if (!isOurs) return "other-model";
-  const served = names.map((name) => `"${name}"`).join(", ");
-  return `requests will ask for model "${model}", the server names ${served || "none"}`;
 }
 
 /** Looks after a healthy server until it has to be restarted. @returns why. @throws the signal's reason. */

@@ -1,14 +1,18 @@
 import { type Clock, systemClock } from "../base/clock.ts";
-import type { EventSink } from "../events/event.ts";
+import type { EventBody, EventSink } from "../events/event.ts";
 import type { BalancerClient, ChildPlace } from "./balancer-client.ts";
 import { type Child, keepChild } from "./child.ts";
+import { differenceOf } from "./echo.ts";
 import { askHealth } from "./health.ts";
 import { type NodeOrder, NodeReport, type ServerSpec } from "./node-protocol.ts";
 
 /** Why a unit's servers will not serve it any more. */
 export interface ServersFailed {
-  /** `server-start`: never healthy. `server-crash-loop`: it dies again and again without answering a request. */
-  readonly class: "server-start" | "server-crash-loop";
+  /**
+   * `server-start`: never healthy. `server-unfit`: it can't do what the unit needs. `server-crash-loop`: it dies again and
+   * again without answering a request.
+   */
+  readonly class: "server-start" | "server-unfit" | "server-crash-loop";
   readonly reason: string;
   readonly logTail: readonly string[];
 }
@@ -52,6 +56,10 @@ interface ServerState {
   answeredBefore: Promise<number>;
   barrenLives: number;
   wasHealthy: boolean;
+  /** What the process at hand has answered to the probe; undefined: it has not been asked, or died. */
+  echo: readonly number[] | undefined;
+  /** The findings about the process at hand are recorded. */
+  isTold: boolean;
   /** Why nobody tries it any more. */
   givenUp: ServersFailed | undefined;
 }
@@ -124,6 +132,14 @@ export function openServers(options: ServersOptions): Servers {
     written.catch(() => {});
   };
 
+  const warn = (findings: readonly EventBody<"server.warning">[]): void => {
+    const subject = { job: options.job, ...(assigned && { unit: assigned.unit }) };
+    for (const finding of findings) {
+      options.place.log.warn(finding, "a server looks odd");
+      events.publish("server.warning", subject, finding).catch(() => {});
+    }
+  };
+
   /** Sees how much a life of a server that was healthy was good for. */
   async function countLife(state: ServerState, reason: string, logTail: string[]): Promise<void> {
     const answered = (await answeredBy(state)) - (await state.answeredBefore);
@@ -142,8 +158,10 @@ export function openServers(options: ServersOptions): Servers {
     if (state === undefined) return;
     publish(report);
     if (report.type === "healthy") {
-      const { server, url, warning } = report;
-      if (warning !== undefined) options.place.log.warn({ server, warning }, "a server looks odd");
+      const { url } = report;
+      if (!state.isTold) warn(findingsOf(report, assigned?.states.values() ?? []));
+      state.isTold = true;
+      state.echo = report.echo;
       // Asked before the balancer may use it.
       if (state.url === undefined) state.answeredBefore = answeredBy(state);
       state.url = url;
@@ -151,14 +169,16 @@ export function openServers(options: ServersOptions): Servers {
     } else {
       if (report.type !== "starting" || state.wasHealthy) disturbed();
       state.url = undefined;
+      if (report.type !== "unhealthy") Object.assign(state, { echo: undefined, isTold: false });
     }
     route();
     if (report.type === "down" && report.served) {
       void countLife(state, report.reason, report.log_tail);
     }
     if (report.type === "failed") {
-      const { reason, log_tail } = report;
-      giveUp(state, { class: "server-start", reason, logTail: log_tail });
+      const { reason, log_tail, unfit } = report;
+      const failed = unfit === true ? "server-unfit" : "server-start";
+      giveUp(state, { class: failed, reason, logTail: log_tail });
     }
   }
 
@@ -227,8 +247,43 @@ function newState(spec: ServerSpec): ServerState {
     answeredBefore,
     barrenLives: 0,
     wasHealthy: false,
+    echo: undefined,
+    isTold: false,
     givenUp: undefined,
   };
+}
+
+/** Servers of one model give one answer: what rounding makes of it stays far below. */
+const disagreeingNats = 0.5;
+
+/** What is odd about a server that has just become healthy. Pure. @param states of the unit's servers */
+function findingsOf(
+  report: Extract<NodeReport, { type: "healthy" }>,
+  states: Iterable<ServerState>,
+): EventBody<"server.warning">[] {
+  const { server, warning, echo, unsteady } = report;
+  const findings: EventBody<"server.warning">[] = [];
+  const about = { server, other: null, difference: null };
+  if (warning !== undefined) findings.push({ ...about, kind: "model-name", message: warning });
+  if (unsteady !== undefined) {
+    const message = `what server ${server} answers depends on what it was asked before: ${nats(unsteady)} between two answers to one prompt; its log-likelihoods can't be relied on`;
+    findings.push({ ...about, kind: "unsteady", message, difference: unsteady });
+  }
+  for (const { spec, echo: theirs } of echo === undefined ? [] : states) {
+    if (theirs === undefined || spec.key === report.key) continue;
+    const difference = differenceOf(echo ?? [], theirs);
+    if (difference !== null && difference <= disagreeingNats) continue;
+    const other = spec.server;
+    const message = `servers ${other} and ${server} disagree: ${nats(difference)} for the same prompt; do they serve the same model, in the same precision?`;
+    findings.push({ server, other, kind: "disagreement", message, difference });
+  }
+  return findings;
+}
+
+function nats(difference: number | null): string {
+  return difference === null
+    ? "another number of tokens"
+    : `${difference.toFixed(2)} nat per token`;
 }
 
 async function publishReport(

@@ -59,7 +59,8 @@ function whyFailed(
   { interrupted, isFailure }: AgentsEnd,
 ): { readonly reason: Reason; readonly info: string } | undefined {
   if (stopped !== null) {
-    const reason = stopped.class === "server-start" ? "server_startup_failed" : "eval_failures";
+    const isStart = stopped.class === "server-start" || stopped.class === "server-unfit";
+    const reason = isStart ? "server_startup_failed" : "eval_failures";
     return { reason, info: `${stopped.class}: ${stopped.reason}` };
   }
   const { done, total, dead, invalid } = leaves;

@@ -2,6 +2,8 @@
 const remedies: Readonly<Record<string, string>> = {
   "server-start":
     "Read the server's log, then correct inference_server_command or health_check_max_wait_minutes",
+  "server-unfit":
+    "Correct the server's command, or leave the tasks out that it can't serve (exclude_tasks)",
   "server-crash-loop": "Read the server's logs: is it short of memory, or does a prompt end it?",
   requests: "Read the server's log: it refused requests, or did not answer them in eval.timeout",
   model: "Correct eval.model_args, or the tokenizer of the model",

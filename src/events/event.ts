@@ -57,6 +57,19 @@ export const eventBodies = {
     reason: z.string(),
     log_tail: z.array(z.string()),
   }),
+  /** It serves, but something about it is odd. */
+  "server.warning": z.strictObject({
+    server: z.int(),
+    /**
+     * `model-name`: it calls its model otherwise. `unsteady`: its answers depend on what was asked before. `disagreement`:
+     * another server of the unit gives other log-probabilities to the same prompt.
+     */
+    kind: z.enum(["model-name", "unsteady", "disagreement"]),
+    message: z.string(),
+    other: z.int().nullable(),
+    /** Measured: nats per token. null: not of such a kind, or the numbers of tokens differ. */
+    difference: z.number().nullable(),
+  }),
   "batch.leased": z.strictObject({ slot: z.int(), leaves: z.array(z.string()) }),
   /** At most one per slot in 5 s: progress of the leaf at hand. A leaf that was started is loading until then. */
   "batch.progress": z.strictObject({

@@ -5,6 +5,7 @@ import {
   type AgentActivity,
   requestRate,
   type ServerActivity,
+  type ServerWarning,
   type SlotActivity,
   type WriterState,
 } from "./writer-state.ts";
@@ -109,6 +110,8 @@ export interface RunState {
   last_at: string | null;
   not_found: Plan["not_found"];
   warnings: string[];
+  /** What was found odd about servers, those that have ended included, by time. */
+  server_warnings: ServerWarning[];
 }
 
 /** The state of a run: the one view that status, the live display and collect share. Pure; the order of writers is of no account. */
@@ -137,7 +140,13 @@ export function runStateOf(facts: RunFacts): RunState {
     last_at: latest(writers.map((writer) => writer.last_at)),
     not_found: plan.not_found,
     warnings: plan.warnings,
+    server_warnings: warningsOf(writers),
   };
+}
+
+/** What was found odd about servers, by time. */
+export function warningsOf(writers: Iterable<WriterState>): ServerWarning[] {
+  return [...writers].flatMap(({ warnings }) => warnings).sort((a, b) => compare(a.at, b.at));
 }
 
 export function isLive({ state }: AgentState): boolean {

@@ -19,6 +19,20 @@ export interface ServerActivity {
   reason: string | null;
 }
 
+/** What was found odd about a server. */
+export interface ServerWarning {
+  server: number;
+  unit: string | null;
+  node: string;
+  kind: string;
+  message: string;
+  /** The server that it does not agree with. */
+  other: number | null;
+  /** Nats per token. */
+  difference: number | null;
+  at: string;
+}
+
 export interface AgentActivity {
   owner: string;
   pid: number;
@@ -57,6 +71,8 @@ export interface WriterState {
   last_at: string;
   agent: AgentActivity | null;
   servers: Record<string, ServerActivity>;
+  /** The latest of each kind about each server of each unit. */
+  warnings: ServerWarning[];
   slots: Record<string, SlotActivity>;
   units: Record<string, UnitActivity>;
   /** Requests of leaves that have ended, one way or the other. */
@@ -79,6 +95,7 @@ export function addEvent(writers: Map<string, WriterState>, event: EventEnvelope
   const unit = event.unit === undefined ? undefined : unitOf(state, event.unit, event.at);
   const [topic] = event.type.split(".", 1);
   if (topic === "agent") addAgent(state, event);
+  else if (event.type === "server.warning") addWarning(state, event);
   else if (topic === "server") addServer(state, event);
   else if (topic === "batch") addBatch(state, event, unit);
   else if (topic === "leaf") addLeaf(state, event, unit);
@@ -91,6 +108,7 @@ function newWriter({ writer, at }: EventEnvelope): WriterState {
     last_at: at,
     agent: null,
     servers: {},
+    warnings: [],
     slots: {},
     units: {},
     answered: 0,
@@ -151,6 +169,29 @@ const serverStates: Readonly<Record<string, ServerActivity["state"]>> = {
   "server.restarted": "restarting",
   "server.failed": "failed",
 };
+
+/** Of one writer. */
+const maxWarnings = 100;
+
+function addWarning(state: WriterState, event: EventEnvelope): void {
+  const warning: ServerWarning = {
+    server: number(event.server),
+    unit: event.unit ?? null,
+    node: event.node,
+    kind: text(event.kind) ?? "",
+    message: text(event.message) ?? "",
+    other: typeof event.other === "number" ? event.other : null,
+    difference: typeof event.difference === "number" ? event.difference : null,
+    at: event.at,
+  };
+  const isSame = (known: ServerWarning) =>
+    known.server === warning.server &&
+    known.unit === warning.unit &&
+    known.kind === warning.kind &&
+    known.other === warning.other;
+  const others = state.warnings.filter((known) => !isSame(known));
+  state.warnings = [...others, warning].slice(-maxWarnings);
+}
 
 function addServer(state: WriterState, event: EventEnvelope): void {
   const now = serverStates[event.type];

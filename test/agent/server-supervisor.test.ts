@@ -5,13 +5,10 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { isOtherModel } from "../../src/agent/examine-server.ts";
 import type { NodeReport, ServerSpec } from "../../src/agent/node-protocol.ts";
 import { choosePort } from "../../src/agent/ports.ts";
-import {
-  judgeModels,
-  type SupervisorOptions,
-  superviseServer,
-} from "../../src/agent/server-supervisor.ts";
+import { type SupervisorOptions, superviseServer } from "../../src/agent/server-supervisor.ts";
 import { type Clock, systemClock } from "../../src/base/clock.ts";
 import { processesWithEnvironment, processStartTime, sendSignal } from "../../src/base/proc.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
@@ -341,17 +338,80 @@ describe("the model of a server", () => {
     const { warning } = await server.report("healthy");
     assert.equal(
       warning,
-      'requests will ask for model "/models/one", the server names "two", "three"',
+      'requests ask for model "/models/one" (eval.model_args.model), /v1/models names "two", "three"',
     );
   });
 
   test("is another server's when it has another name and nobody knows whose socket it is", () => {
-    assert.equal(judgeModels("one", ["two"], false), "other-model");
-    assert.equal(judgeModels("one", [], false), "other-model");
-    assert.equal(judgeModels("one", ["two", "one"], false), undefined);
-    assert.equal(judgeModels("one", undefined, false), undefined);
-    assert.equal(judgeModels(null, ["two"], false), undefined);
-    assert.match(judgeModels("one", [], true) ?? "", /the server names none$/);
+    assert.equal(isOtherModel("one", ["two"]), true);
+    assert.equal(isOtherModel("one", []), true);
+    assert.equal(isOtherModel("one", ["two", "one"]), false);
+    assert.equal(isOtherModel("one", undefined), false);
+    assert.equal(isOtherModel(null, ["two"]), false);
+  });
+});
+
+describe("what a server is good for", () => {
+  /** Scores as the file \`worth\` says: "nothing" is no log-probability, "silence" no answer. Counts what it is asked. */
+  const scoring = `
+const { createServer } = require("node:http");
+const { appendFileSync, readFileSync } = require("node:fs");
+createServer((request, response) => {
+  if (request.method === "GET") return response.end(request.url === "/health" ? "" : "[]");
+  let body = "";
+  request.on("data", (chunk) => { body += chunk; });
+  request.on("end", () => {
+    appendFileSync("asked", process.pid + "\\n");
+    const worth = readFileSync("worth", "utf8");
+    if (worth === "death") process.exit(9);
+    const n = JSON.parse(body).prompt[0].length + 1;
+    const logprobs = { token_logprobs: Array(n).fill(-1), top_logprobs: Array(n).fill({ a: -1 }) };
+    response.end(JSON.stringify({ choices: [worth === "nothing" ? {} : { logprobs }] }));
+  });
+}).listen(process.env.EH_PORT, "127.0.0.1");
+`;
+  const ask = {
+    path: "/v1/completions",
+    kind: "completions",
+    echo: "tokens",
+    headers: null,
+  } as const;
+  const command = `exec "${process.execPath}" -e '${scoring}'`;
+  const askedPids = async (path: string) =>
+    (await readFile(join(path, "asked"), "utf8")).trim().split("\n");
+
+  test("is found out before it is healthy, of each process anew", async () => {
+    await using directory = await temporaryDirectory();
+    await change(join(directory.path, "worth"), "much");
+    await using server = supervise(directory.path, command, { ask });
+    const { echo } = await server.report("healthy");
+    assert.ok(echo?.every((logprob) => logprob === -1));
+    const [first] = await askedPids(directory.path);
+    sendSignal(Number(first), "SIGKILL");
+    await server.report("healthy", 2);
+    const pids = await askedPids(directory.path);
+    assert.deepEqual([pids.length, new Set(pids).size], [6, 2]);
+    assert.deepEqual(server.types(), ["starting", "healthy", "down", "starting", "healthy"]);
+  });
+
+  test("is why it is given up at once when that is not enough", async () => {
+    await using directory = await temporaryDirectory();
+    await change(join(directory.path, "worth"), "nothing");
+    await using server = supervise(directory.path, command, { ask });
+    const { unfit, reason } = await server.report("failed");
+    assert.equal(unfit, true);
+    assert.match(reason, /^log-likelihoods can't be had from it/);
+    assert.deepEqual(server.types(), ["starting", "failed"]);
+    assert.deepEqual(await server.pids(), []);
+  });
+
+  test("is nothing when it dies of the question: a failed start", async () => {
+    await using directory = await temporaryDirectory();
+    await change(join(directory.path, "worth"), "death");
+    await using server = supervise(directory.path, command, { ask, start_attempts: 2 });
+    const { unfit, reason } = await server.report("failed");
+    assert.deepEqual([unfit, reason], [undefined, "the server ended (exit code 9)"]);
+    assert.deepEqual(server.types(), ["starting", "down", "starting", "failed"]);
   });
 });
 

@@ -10,6 +10,8 @@ import { openServers, type Servers, type ServersFailed } from "../../src/agent/s
 import type { Counts } from "../../src/balancer/control.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { runToEnd } from "../../src/base/spawn.ts";
+import { checkEvent } from "../../src/events/encode.ts";
+import type { EventBody } from "../../src/events/event.ts";
 import { silentLog } from "../support/logs.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 import { until } from "../support/until.ts";
@@ -22,6 +24,8 @@ interface Scene extends AsyncDisposable {
   readonly routes: string[][];
   readonly failed: ServersFailed[];
   readonly told: string[];
+  /** What was found odd: bodies of `server.warning`. */
+  readonly odd: EventBody<"server.warning">[];
   /** The node agent says this. */
   report(report: NodeReport): Promise<void>;
   /** How many servers each order had that the node agent got. */
@@ -42,6 +46,7 @@ async function openScene(): Promise<Scene> {
   const routes: string[][] = [];
   const failed: ServersFailed[] = [];
   const told: string[] = [];
+  const odd: EventBody<"server.warning">[] = [];
   const balancer = {
     route: (servers) => routes.push(servers.map(({ url }) => url)),
     served: async () =>
@@ -59,8 +64,10 @@ async function openScene(): Promise<Scene> {
     agentArgs: ["--norc", "-c", "exec 3<>said; cat <&3 & cat >> ordered; kill %1"],
     balancer,
     events: {
-      publish: async (type) => {
+      publish: async (type, subject, body) => {
+        checkEvent(type, subject, body);
         told.push(type);
+        if (type === "server.warning") odd.push(body as EventBody<"server.warning">);
       },
     },
     job: "local",
@@ -78,6 +85,7 @@ async function openScene(): Promise<Scene> {
     routes,
     failed,
     told,
+    odd,
     answeredBy: new Map(),
     orders,
     report: async (report) => await appendFile(said, `${JSON.stringify(report)}\n`),
@@ -139,7 +147,66 @@ describe("requests", () => {
   });
 });
 
+describe("the findings about a server", () => {
+  const second = { server: 1, key: "l" };
+  const scored = (by: { server: number; key: string }, logprob: number): NodeReport => {
+    const url = `http://127.0.0.1:${by.server + 1}`;
+    const body = { start_attempt: 1, port: 1, url, start_s: 1, echo: [logprob, -1] };
+    return { type: "healthy", ...by, ...body };
+  };
+
+  test("are warnings with what was measured, once for each process", async () => {
+    await using at = await openScene();
+    at.assign();
+    const found = { ...healthy(), warning: "it calls itself two", unsteady: 0.25 } as NodeReport;
+    await at.report(found);
+    await at.report({ type: "unhealthy", ...about, reason: "503" });
+    await at.report(found);
+    await at.report(down(true));
+    await at.report(starting);
+    await at.report({ ...found, unsteady: null } as NodeReport);
+    await until(() => at.odd.length === 4);
+    assert.deepEqual(
+      at.odd.map(({ kind, difference }) => [kind, difference]),
+      [
+        ["model-name", null],
+        ["unsteady", 0.25],
+        ["model-name", null],
+        ["unsteady", null],
+      ],
+    );
+    assert.match(at.odd[1]?.message ?? "", /server 0 .* 0\.25 nat per token/);
+    assert.match(at.odd[3]?.message ?? "", /another number of tokens/);
+  });
+
+  test("are that two servers of a unit disagree, by what they have answered as they run now", async () => {
+    await using at = await openScene();
+    at.assign(about, second);
+    await at.report(scored(about, -1));
+    await at.report(scored(second, -1.9));
+    await at.report({ ...starting, ...second });
+    await at.report(scored(second, -2.25));
+    await at.report({ ...starting, ...about });
+    await at.report(scored(about, -2.25));
+    await until(() => at.routes.at(-1)?.length === 2 && at.told.length === 6 + 1);
+    assert.deepEqual(
+      at.odd.map(({ kind, server, other, difference }) => [kind, server, other, difference]),
+      [["disagreement", 1, 0, 0.625]],
+    );
+    assert.match(at.odd[0]?.message ?? "", /^servers 0 and 1 disagree: 0\.63 nat per token/);
+  });
+});
+
 describe("servers that fail", () => {
+  test("because they can't do what is needed are told from those that do not start", async () => {
+    await using at = await openScene();
+    at.assign();
+    await at.report({ type: "failed", ...about, unfit: true, reason: "no echo", log_tail: [] });
+    await until(() => at.failed.length > 0);
+    assert.deepEqual(at.failed, [{ class: "server-unfit", reason: "no echo", logTail: [] }]);
+    assert.deepEqual(at.routes.flat(), []);
+  });
+
   test("are told once, when one was never healthy", async () => {
     await using at = await openScene();
     at.assign();

@@ -64,6 +64,8 @@ export const serverScripts = {
   silent: "exec sleep 600",
   /** Healthy, until the first request of a batch comes. */
   "dies in each batch": `${good} --die-at 1`,
+  /** Answers, without log-probabilities. */
+  "cannot score": `${good} --null-logprobs 1`,
   /** A program that is not ours listens on our port, once. */
   stranger: `if mkdir "$EH_TEST_RUN/once"; then
   env -i setsid '${process.execPath}' '${root}/test/support/completions-server.ts' \\

@@ -6,6 +6,9 @@
  *
  * Every flag may also be given as an environment variable: EH_PORT, MOCK_DELAY_MS and so on. It prints one line of JSON,
  * `{"port": …}`, once it listens; port 0 takes a free one. Ends on SIGTERM and SIGINT.
+ *
+ * What eval-hive asks before the first request of an evaluation is answered at once, and neither counted nor logged: faults
+ * are for evaluations.
  */
 import { createHash } from "node:crypto";
 import { appendFileSync, existsSync } from "node:fs";
@@ -185,6 +188,10 @@ async function readBody(request: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString("utf8");
 }
 
+function isProbe(request: IncomingMessage): boolean {
+  return request.headers["user-agent"] === "eval-hive-probe";
+}
+
 function answer(response: ServerResponse, status: number, body: string): void {
   response.writeHead(status, { "content-type": "application/json" });
   response.end(body);
@@ -206,8 +213,11 @@ function startServer(settings: Settings): void {
   ): Promise<void> {
     const body = await readBody(request);
     const parsed = JSON.parse(body) as CompletionRequest;
-    const number = ++completions;
     const ids = parsePrompts(parsed.prompt);
+    if (isProbe(request)) {
+      return answer(response, 200, JSON.stringify(complete(parsed, ids, settings)));
+    }
+    const number = ++completions;
     prompts += ids.length;
     if (settings.requestLog !== "") {
       const line = { path: request.url, ...parsed, at: Date.now() };
@@ -236,10 +246,12 @@ function startServer(settings: Settings): void {
   const server = createServer((request, response) => {
     const path = (request.url ?? "/").split("?")[0] ?? "/";
     if (request.method === "POST" && path.endsWith("/completions")) {
-      mostAtOnce = Math.max(mostAtOnce, ++atWork);
+      if (!isProbe(request)) mostAtOnce = Math.max(mostAtOnce, ++atWork);
       answerCompletion(request, response)
         .catch((error: unknown) => answer(response, 400, JSON.stringify({ error: String(error) })))
-        .finally(() => atWork--);
+        .finally(() => {
+          if (!isProbe(request)) atWork -= 1;
+        });
     } else if (path === "/health") {
       answer(response, ready() ? 200 : 503, "{}");
     } else if (path === "/v1/models") {

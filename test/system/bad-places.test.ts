@@ -148,6 +148,13 @@ test("a run in bad places says what is wrong and the way out each time, and lose
     message: /given up: server-crash-loop: it ended 3 times in a row without answering/,
     hint: /Read the server's logs: .*; then run again/,
   });
+  await changeServer(place, "cannot score");
+  await cannotRun("a server that gives no log-probabilities, which would bring scores of chance", {
+    code: 4,
+    message:
+      /given up: server-unfit: log-likelihoods can't be had from it: .* log-probabilities of a prompt are no numbers/,
+    hint: /Correct the server's command, or leave the tasks out/,
+  });
   await changeServer(place, "good");
 
   await cannotRun(

@@ -1,12 +1,16 @@
 import { access, constants } from "node:fs/promises";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
-import { ExitCode } from "../../base/errors.ts";
+import { ExitCode, errnoName } from "../../base/errors.ts";
+import { eventCacheFile, readTotals } from "../../events/event-cache.ts";
 import { openJournal } from "../../events/journal.ts";
+import { warningsOf } from "../../events/run-state.ts";
 import { type CollectReport, collectScores } from "../../results/collect.ts";
 import { RunLayout } from "../../run/layout.ts";
+import { cacheDirectory } from "../cache-directory.ts";
 import type { CommandContext, CommandResult } from "../command.ts";
 import { collectData, isComplete, renderCollect } from "../render/collect.ts";
+import { renderServerWarning } from "../render/status.ts";
 
 /** `collect RUN`: the scores of a run into one parquet file. Exit code 4 when a planned leaf has no scores yet. */
 export async function collect(
@@ -17,13 +21,30 @@ export async function collect(
   const layout = new RunLayout(resolve(context.cwd, directory));
   const output =
     options.output === undefined ? layout.scores : resolve(context.cwd, options.output);
-  const report = await collectScores(layout, { output, version: context.installation.version });
-  await recordCollect(layout, report);
+  const { version } = context.installation;
+  const collected = await collectScores(layout, { output, version });
+  await recordCollect(layout, collected);
+  const odd = await serverWarnings(layout, collected.run_id, cacheDirectory(context.env));
+  const report = { ...collected, warnings: [...collected.warnings, ...odd] };
   return {
     exitCode: isComplete(report) ? ExitCode.done : ExitCode.incomplete,
     data: collectData(report),
     text: renderCollect(report),
   };
+}
+
+/** What agents found odd about the servers that the scores come from. Scores are collected also where events can't be read. */
+async function serverWarnings(layout: RunLayout, runId: string, cache: string): Promise<string[]> {
+  try {
+    const { writers } = await readTotals(
+      layout.events,
+      eventCacheFile(cache, layout.directory, runId),
+    );
+    return warningsOf(writers.values()).map(renderServerWarning);
+  } catch (error) {
+    if (errnoName(error) === undefined) throw error;
+    return [];
+  }
 }
 
 /** A run directory of somebody else, or on a read-only mount, is collected without leaving a trace. */

@@ -1,5 +1,4 @@
-import { homedir } from "node:os";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import {
   EnvironmentError,
   ExitCode,
@@ -9,6 +8,7 @@ import {
 } from "../../base/errors.ts";
 import { readRunLook } from "../../controller/status.ts";
 import { RunLayout } from "../../run/layout.ts";
+import { cacheDirectory } from "../cache-directory.ts";
 import type { CommandContext, CommandResult } from "../command.ts";
 import { renderStatus, statusData } from "../render/status.ts";
 
@@ -43,9 +43,4 @@ async function reading<T>({ directory }: RunLayout, read: () => Promise<T>): Pro
       { cause },
     );
   }
-}
-
-function cacheDirectory(env: Readonly<NodeJS.ProcessEnv>): string {
-  const base = env.XDG_CACHE_HOME || join(env.HOME ?? homedir(), ".cache");
-  return join(base, "eval-hive");
 }

@@ -3,7 +3,7 @@ import { isLive, type RunState } from "../../events/run-state.ts";
 import { renderCommand } from "./command-line.ts";
 import { LiveDisplay, type Terminal } from "./live-display.ts";
 import { renderProgress, renderTotals } from "./run-progress.ts";
-import { renderProblem } from "./status.ts";
+import { renderProblem, renderServerWarning } from "./status.ts";
 
 /** How `run` shows what it is at. Disposing it restores the terminal. */
 export interface RunDisplay extends Disposable {
@@ -66,6 +66,9 @@ function unitsAtHand({ agents }: RunState): string {
   return [...new Set(units)].join(", ");
 }
 
+/** More are shown by status. */
+const shownWarnings = 10;
+
 /** What `run` says at its end. */
 export function renderRunEnd(state: RunState, directory: string): string {
   const { done, total } = state.leaves;
@@ -73,6 +76,7 @@ export function renderRunEnd(state: RunState, directory: string): string {
   return [
     `${done} of ${total} ${total === 1 ? "leaf" : "leaves"} done`,
     ...problemsOf(state).flatMap(renderProblem),
+    ...state.server_warnings.slice(-shownWarnings).map(renderServerWarning),
     `next: ${renderCommand(["eval-hive", next, directory])}`,
     "",
   ].join("\n");

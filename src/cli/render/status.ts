@@ -9,6 +9,7 @@ import {
   type RunState,
   unitStates,
 } from "../../events/run-state.ts";
+import type { ServerWarning } from "../../events/writer-state.ts";
 import type { SuiteNode } from "../../lmeval/task-tree.ts";
 import type { LeafId } from "../../run/ids.ts";
 import type { RunLayout } from "../../run/layout.ts";
@@ -49,6 +50,7 @@ export function renderStatus(look: RunLook, view: StatusView): string {
     view.detailed ? facts.plan.units.flatMap((unit) => detailLines(look, unit)) : [],
     runningNow(state),
     problemLines(look, view),
+    warningLines(state, view),
     nextLines(state, view),
   ];
   const text = sections.filter((lines) => lines.length > 0).map((lines) => lines.join("\n"));
@@ -140,6 +142,22 @@ function problemLines(look: RunLook, { layout, detailed }: StatusView): string[]
   }
   if (lines.length === 0) return [];
   return ["Problems:", ...lines, ...(problems.length > 0 ? [`  Logs are in ${layout.logs}`] : [])];
+}
+
+/** What was found odd about servers: scores may depend on it. */
+function warningLines({ server_warnings: all }: RunState, { detailed }: StatusView): string[] {
+  if (all.length === 0) return [];
+  const shown = detailed ? all : all.slice(-shownProblems);
+  const more = all.length - shown.length;
+  return [
+    "Servers:",
+    ...shown.map((warning) => `  ${renderServerWarning(warning)}`),
+    ...(more > 0 ? [`  and ${more} more: see --detailed or --json`] : []),
+  ];
+}
+
+export function renderServerWarning({ unit, message, node }: ServerWarning): string {
+  return `${unit ?? "server"} on ${node}: warning: ${message}`;
 }
 
 /** What is wrong, and below it the way out. */
