@@ -4,6 +4,7 @@ import {
   type BalancerOrder,
   BalancerReport,
   type Counts,
+  type Engine,
   sumCounts,
 } from "../balancer/control.ts";
 import type { Clock } from "../base/clock.ts";
@@ -30,6 +31,8 @@ export interface BalancerClient extends AsyncDisposable {
   settle(account: string, leaf?: number): Promise<Counts | undefined>;
   /** What requests at each server came to up to now, by its id; without what a balancer that died had not told. */
   served(): Promise<ReadonlyMap<string, Counts>>;
+  /** What servers said of themselves at last, by their ids; without those that say nothing. */
+  readonly engines: ReadonlyMap<string, Engine>;
 }
 
 export interface BalancerEvents {
@@ -53,6 +56,7 @@ export async function openBalancer(
   /** By server, in earlier lives and in this one. */
   let servedBefore: ReadonlyMap<string, Counts> = new Map();
   let servedNow: ReadonlyMap<string, Counts> = new Map();
+  let engines: ReadonlyMap<string, Engine> = new Map();
   const counting = new Set<() => void>();
   const child: Child<BalancerOrder> = keepChild<BalancerOrder, BalancerReport>({
     ...place,
@@ -73,6 +77,7 @@ export async function openBalancer(
         events.onListening(child.pid ?? 0, report.port);
       } else if (report.type === "totals") {
         servedNow = new Map(Object.entries(report.servers));
+        engines = new Map(Object.entries(report.engines));
         for (const go of counting) go();
       } else if (report.type === "settled") {
         settling.get(settlingKey(report.account, report.part))?.(
@@ -83,6 +88,7 @@ export async function openBalancer(
     onEnd: (pid, how) => {
       servedBefore = addCounts(servedBefore, servedNow);
       servedNow = new Map();
+      engines = new Map();
       for (const go of counting) go();
       for (const give of settling.values()) give(undefined);
       events.onEnd(pid, how);
@@ -91,6 +97,9 @@ export async function openBalancer(
   });
   return {
     port,
+    get engines() {
+      return engines;
+    },
     prefix: (account) => `http://127.0.0.1:${port}/eh/${token}/${account}`,
     route: (servers, { expected, timeoutS }) => {
       routes = {

@@ -1,3 +1,4 @@
+import { type Counts, subtractCounts } from "../balancer/control.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import type { EventBody, EventSink } from "../events/event.ts";
 import type { BalancerClient, ChildPlace } from "./balancer-client.ts";
@@ -29,8 +30,8 @@ export interface Servers extends AsyncDisposable {
     timeoutS: number,
     onFailed: (failed: ServersFailed) => void,
   ): void;
-  /** Lets go of the unit; its servers run on until others are assigned. */
-  leave(): void;
+  /** Lets go of the unit; its servers run on until others are assigned. Resolves when it is recorded what they have done. */
+  leave(): Promise<void>;
   /** Stops them all. Resolves when nothing of them is left, or the signal aborts. */
   stop(signal: AbortSignal): Promise<void>;
   /** True when a server or the node agent was not well at some time since this instant (monotonic), or is not now. */
@@ -48,6 +49,8 @@ export interface ServersOptions {
 
 /** A server that dies so often in a row without having answered a request in between is no use. */
 const minBarrenLives = 3;
+/** From one record of what servers do to the next. */
+const loadEveryMs = 60_000;
 
 interface ServerState {
   readonly spec: ServerSpec;
@@ -71,6 +74,8 @@ interface Assignment {
   readonly specs: readonly ServerSpec[];
   readonly timeoutS: number;
   readonly states: Map<string, ServerState>;
+  /** What each had done before it was this unit's. */
+  readonly servedBefore: Promise<ReadonlyMap<string, Counts>>;
   onFailed: ((failed: ServersFailed) => void) | undefined;
 }
 
@@ -182,6 +187,31 @@ export function openServers(options: ServersOptions): Servers {
     }
   }
 
+  /** What the unit's requests came to at each server, and what the server says of itself. */
+  async function recordLoad({ unit, specs, servedBefore }: Assignment): Promise<void> {
+    const [before, now] = [await servedBefore, await balancer.served()];
+    const written = specs.flatMap(({ server }) => {
+      const counts = now.get(`${server}`);
+      if (counts === undefined) return [];
+      const served = subtractCounts(counts, before.get(`${server}`));
+      const body = { server, served, engine: balancer.engines.get(`${server}`) ?? null };
+      return [events.publish("server.load", { job: options.job, unit }, body)];
+    });
+    // What can't be written at the end is the journal's own error.
+    await Promise.allSettled(written);
+  }
+
+  const closing = new AbortController();
+  async function recordLoads(): Promise<void> {
+    for (;;) {
+      await clock.sleep(loadEveryMs, closing.signal);
+      if (assigned?.onFailed !== undefined) await recordLoad(assigned);
+    }
+  }
+  recordLoads().catch((error: unknown) => {
+    if (!closing.signal.aborted) options.place.onGivenUp(error as Error);
+  });
+
   const child: Child<NodeOrder> = keepChild<NodeOrder, NodeReport>({
     ...options.place,
     name: "node agent",
@@ -209,13 +239,15 @@ export function openServers(options: ServersOptions): Servers {
           return [spec.key, isKept ? known : newState(spec)];
         }),
       );
-      assigned = { unit, specs, timeoutS, states, onFailed };
+      assigned = { unit, specs, timeoutS, states, servedBefore: balancer.served(), onFailed };
       for (const { key } of specs) alive.add(key);
       child.send(order());
       route();
     },
-    leave: () => {
-      if (assigned !== undefined) assigned.onFailed = undefined;
+    leave: async () => {
+      if (assigned === undefined) return;
+      assigned.onFailed = undefined;
+      await recordLoad(assigned);
     },
     stop: async (signal) => {
       assigned = undefined;
@@ -233,7 +265,10 @@ export function openServers(options: ServersOptions): Servers {
       const healths = await Promise.all(urls.map((url) => askHealth(url, never)));
       return healths.some(({ ok }) => !ok);
     },
-    [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: async () => {
+      closing.abort();
+      await child[Symbol.asyncDispose]();
+    },
   };
 }
 

@@ -28,7 +28,7 @@ export interface UnitRunDeps
   readonly isGone: (owner: string) => boolean;
   /** Starts or keeps what the unit's requests need; told when that is in vain. */
   readonly begin: (onFailed: (stop: UnitStop) => void) => void;
-  readonly end: () => void;
+  readonly end: () => Promise<void>;
   /** Finish the leaf at hand, then stop. */
   readonly draining: AbortSignal;
   /** Stop now. It implies draining. */
@@ -104,7 +104,7 @@ async function runSlots(deps: UnitRunDeps): Promise<UnitStop | undefined> {
     for (let slot = 0; slot < deps.slots; slot++) group.start(() => runSlot(slotDeps, slot));
     await group.join();
   } finally {
-    deps.end();
+    await deps.end();
   }
   return stopped;
 }

@@ -127,7 +127,11 @@ async function workOn(
         onFailed({ class: failed.class, reason });
       });
     },
-    end: () => serving?.servers.leave(),
+    end: async () => {
+      const left = serving?.servers.leave();
+      // When all is to end at once, nobody waits for figures.
+      if (!shutdown.aborting.aborted) await left;
+    },
     reap: () => reaper.reap(queue, unit),
     isGone: reaper.isGone,
     draining: AbortSignal.any([shutdown.draining, planChanged]),

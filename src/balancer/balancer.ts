@@ -3,7 +3,7 @@ import { type Clock, systemClock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import { Accounts } from "./accounts.ts";
 import { Blocks } from "./blocks.ts";
-import type { Backend } from "./control.ts";
+import type { Backend, Engine } from "./control.ts";
 import { Diagnosis } from "./diagnosis.ts";
 import { Fleet } from "./fleet.ts";
 import { Forwarder } from "./forward.ts";
@@ -20,6 +20,7 @@ import type { Server } from "./server.ts";
 import { healthData, type StatusSources, statusData } from "./status.ts";
 import type { Tally } from "./tally.ts";
 import { watchServer } from "./watch.ts";
+import { watchEngine } from "./watch-engine.ts";
 
 export interface BalancerOptions {
   readonly host: string;
@@ -46,6 +47,8 @@ export interface RunningBalancer extends AsyncDisposable {
   readonly journals: Journals;
   /** What requests at each server came to, by its id; those that have left included. */
   readonly servers: ReadonlyMap<string, Tally>;
+  /** What servers say of themselves, by their ids; without those that say nothing. */
+  readonly engines: ReadonlyMap<string, Engine>;
   readonly inFlight: number;
   readonly waiting: number;
   attemptTimeoutMs: number;
@@ -81,8 +84,8 @@ export async function startBalancer(options: BalancerOptions): Promise<RunningBa
     clock,
     log,
     prompts: byPrompt ? new Prompts() : undefined,
-    watch: async (server, signal) =>
-      await watchServer(
+    watch: async (server, signal) => {
+      const health = watchServer(
         server,
         {
           healthPath,
@@ -96,7 +99,9 @@ export async function startBalancer(options: BalancerOptions): Promise<RunningBa
           },
         },
         signal,
-      ),
+      );
+      await Promise.all([health, watchEngine(server, { limits, clock }, signal)]);
+    },
   });
   const judge = new Judge({ fleet, diagnosis, clock });
   const timeoutMs = () => state.attemptTimeoutMs;
@@ -142,6 +147,11 @@ export async function startBalancer(options: BalancerOptions): Promise<RunningBa
     accounts,
     journals,
     servers: fleet.tallies,
+    get engines() {
+      return new Map(
+        fleet.servers.flatMap(({ id, engine }) => (engine === undefined ? [] : [[id, engine]])),
+      );
+    },
     get inFlight() {
       return front.inFlight;
     },

@@ -103,6 +103,18 @@ const counts = {
 export const Counts = z.strictObject(counts);
 export type Counts = z.output<typeof Counts>;
 
+/** What an inference server says of itself, where we know its words (vLLM, SGLang). Rates are between two readings. */
+export const Engine = z.strictObject({
+  /** Requests that it works on, and those that wait inside it. */
+  running: z.number(),
+  waiting: z.number(),
+  /** Of its key-value cache, 0 to 1; null: it does not say. */
+  cache_use: z.number().nullable(),
+  prompt_tokens_per_s: z.number().nullable(),
+  completion_tokens_per_s: z.number().nullable(),
+});
+export type Engine = z.output<typeof Engine>;
+
 export function sumCounts(all: Iterable<Counts>): Counts {
   const sum: Counts = {
     answered: 0,
@@ -124,6 +136,17 @@ export function sumCounts(all: Iterable<Counts>): Counts {
   return sum;
 }
 
+/** What has come since an earlier count of the same. */
+export function subtractCounts(now: Counts, before: Counts | undefined): Counts {
+  if (before === undefined) return now;
+  const more = { ...now };
+  for (const key of Object.keys(now) as (keyof Counts)[]) {
+    const value = now[key];
+    if (value !== null) more[key] = Number((value - (before[key] ?? 0)).toFixed(3));
+  }
+  return more;
+}
+
 export const BalancerReport = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("listening"), port: z.int() }),
   /** Since the start; sent when asked for, and else at most four times a second, when something has changed. */
@@ -132,6 +155,8 @@ export const BalancerReport = z.discriminatedUnion("type", [
     ...counts,
     /** By their ids, those that have left included. An attempt that another one followed counts as refused or abandoned. */
     servers: z.record(z.string(), Counts),
+    /** By the ids of servers that are on the list and tell it. */
+    engines: z.record(z.string(), Engine),
     in_flight: z.int(),
     waiting: z.int(),
   }),

@@ -22,6 +22,9 @@ export interface Limits {
   readonly checkEveryMs: number;
   readonly recheckEveryMs: number;
   readonly checkTimeoutMs: number;
+  /** From one reading of what a server says of itself to the next; the second where it says nothing that we know. */
+  readonly engineEveryMs: number;
+  readonly otherProgramMs: number;
   /** Requests are taken back from a server whose health checks have failed for so long, and which has not answered either. */
   readonly takeBackMs: number;
   /** How long a server may take to show that it lives after it broke a connection or answered 500. */
@@ -62,6 +65,8 @@ export const defaultLimits: Limits = {
   checkEveryMs: 2_000,
   recheckEveryMs: 500,
   checkTimeoutMs: 5_000,
+  engineEveryMs: 5_000,
+  otherProgramMs: 60_000,
   takeBackMs: 30_000,
   diagnoseMs: 1_000,
 

@@ -70,6 +70,7 @@ async function start(order: Extract<BalancerOrder, { type: "listen" }>): Promise
 function totalsOf({
   accounts,
   servers,
+  engines,
   inFlight,
   waiting,
 }: RunningBalancer): Extract<BalancerReport, { type: "totals" }> {
@@ -77,6 +78,7 @@ function totalsOf({
     type: "totals",
     ...tallyData(accounts.totals),
     servers: Object.fromEntries([...servers].map(([id, tally]) => [id, tallyData(tally)])),
+    engines: Object.fromEntries(engines),
     in_flight: inFlight,
     waiting,
   };

@@ -82,6 +82,17 @@ export function renderMetrics(sources: StatusSources): string {
       "How often it died",
       perServer((server) => server.deaths),
     ),
+    ...engineFigures.map(([name, help, figure]) =>
+      family(
+        name,
+        "gauge",
+        help,
+        servers.flatMap(({ id, engine }): Sample[] => {
+          const value = engine?.[figure] ?? null;
+          return value === null ? [] : [[{ server: id }, value]];
+        }),
+      ),
+    ),
     histograms(
       "lb_server_head_seconds",
       "Until the head of an answer",
@@ -94,6 +105,15 @@ export function renderMetrics(sources: StatusSources): string {
     ),
   ].join("");
 }
+
+/** What servers say of themselves, under one name whatever they call it. */
+const engineFigures = [
+  ["lb_engine_running", "Requests that the server works on", "running"],
+  ["lb_engine_waiting", "Requests that wait inside the server", "waiting"],
+  ["lb_engine_cache_use", "Share of its key-value cache that is in use", "cache_use"],
+  ["lb_engine_prompt_tokens_per_second", "At its last readings", "prompt_tokens_per_s"],
+  ["lb_engine_completion_tokens_per_second", "At its last readings", "completion_tokens_per_s"],
+] as const;
 
 function family(
   name: string,

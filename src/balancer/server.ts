@@ -2,7 +2,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Origin } from "./connection.ts";
 import { Connections } from "./connections.ts";
-import type { Backend } from "./control.ts";
+import type { Backend, Engine } from "./control.ts";
 import type { Death } from "./deaths.ts";
 import { freshHealth, type Health, type Standing, standingOf } from "./health.ts";
 import { Histogram } from "./histogram.ts";
@@ -41,6 +41,8 @@ export class Server implements Candidate {
   doubtedSince: number | undefined;
   ejections = 0;
   deaths = 0;
+  /** What it says of itself; undefined: nothing, or nothing that we know. */
+  engine: Engine | undefined;
   /** The list does not name it any more. */
   leaving = false;
   readonly #clock: Clock;

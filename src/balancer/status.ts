@@ -60,6 +60,7 @@ function serverData(server: Server) {
     statuses: Object.fromEntries(server.statuses),
     ejections: server.ejections,
     deaths: server.deaths,
+    engine: server.engine ?? null,
     ...tallyData(server.tally),
   };
 }

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { Counts } from "../balancer/control.ts";
+import { Counts, Engine } from "../balancer/control.ts";
 import { FailureClass } from "../lmeval/failure-class.ts";
 
 const fields = {
@@ -69,6 +69,14 @@ export const eventBodies = {
     other: z.int().nullable(),
     /** Measured: nats per token. null: not of such a kind, or the numbers of tokens differ. */
     difference: z.number().nullable(),
+  }),
+  /** Once a minute while a unit has servers, and when it has ended. */
+  "server.load": z.strictObject({
+    server: z.int(),
+    /** What the unit's requests there came to since it has the server. */
+    served: Counts,
+    /** What the server says of itself; null: nothing that we know. */
+    engine: Engine.nullable(),
   }),
   "batch.leased": z.strictObject({ slot: z.int(), leaves: z.array(z.string()) }),
   /** At most one per slot in 5 s: progress of the leaf at hand. A leaf that was started is loading until then. */

@@ -5,6 +5,7 @@ import {
   type AgentActivity,
   requestRate,
   type ServerActivity,
+  type ServerLoad,
   type ServerWarning,
   type SlotActivity,
   type WriterState,
@@ -77,6 +78,8 @@ export interface UnitState {
   requests: number;
   prompt_tokens: number | null;
   completion_tokens: number | null;
+  /** What its requests came to at each server of each agent, by agents' starts; `engine` of those that serve now. */
+  servers: ServerLoad[];
   /** Of events about it; times of several machines, for display. */
   first_at: string | null;
   last_at: string | null;
@@ -120,7 +123,7 @@ export function runStateOf(facts: RunFacts): RunState {
   const writers = [...facts.writers].sort(
     (a, b) => compare(a.first_at, b.first_at) || compare(a.writer, b.writer),
   );
-  const activities = activitiesByUnit(writers);
+  const activities = activitiesByUnit(writers, facts.gone);
   const units = plan.units.map((unit) => unitStateOf(plan, unit, facts, activities.get(unit.id)));
   const agents = writers.flatMap((writer) => agentStateOf(writer, facts.gone));
   const leaves = addCounts(units.map((unit) => unit.leaves));
@@ -185,11 +188,16 @@ interface Activity {
   first_at: string;
   last_at: string;
   invalid: Record<string, string>;
+  servers: ServerLoad[];
 }
 
-function activitiesByUnit(writers: readonly WriterState[]): Map<string, Activity> {
+function activitiesByUnit(
+  writers: readonly WriterState[],
+  gone: ReadonlySet<string>,
+): Map<string, Activity> {
   const found = new Map<string, Activity>();
-  for (const { units } of writers) {
+  for (const { units, agent } of writers) {
+    const isLive = agent !== null && agent.state !== "ended" && !gone.has(agent.owner);
     for (const [unit, one] of Object.entries(units)) {
       const all = found.get(unit);
       found.set(unit, {
@@ -199,6 +207,10 @@ function activitiesByUnit(writers: readonly WriterState[]): Map<string, Activity
         first_at: all === undefined || one.first_at < all.first_at ? one.first_at : all.first_at,
         last_at: all === undefined || one.last_at > all.last_at ? one.last_at : all.last_at,
         invalid: { ...all?.invalid, ...one.invalid },
+        servers: [
+          ...(all?.servers ?? []),
+          ...Object.values(one.loads).map((load) => (isLive ? load : { ...load, engine: null })),
+        ],
       });
     }
   }
@@ -235,6 +247,7 @@ function unitStateOf(
     requests: activity?.requests ?? 0,
     prompt_tokens: activity?.prompt_tokens ?? null,
     completion_tokens: activity?.completion_tokens ?? null,
+    servers: activity?.servers ?? [],
     first_at: activity?.first_at ?? null,
     last_at: activity?.last_at ?? null,
   };

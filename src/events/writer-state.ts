@@ -1,3 +1,4 @@
+import { Counts, Engine } from "../balancer/control.ts";
 import type { EventEnvelope } from "./event.ts";
 
 /** A leaf that a slot is evaluating. */
@@ -59,6 +60,19 @@ export interface UnitActivity {
   completion_tokens: number | null;
   /** Leaf → why its scores can't be trusted. */
   invalid: Record<string, string>;
+  /** Of its servers, by their numbers. */
+  loads: Record<string, ServerLoad>;
+}
+
+/** What requests at a server came to, as its agent told last. */
+export interface ServerLoad {
+  server: number;
+  node: string;
+  job: string | null;
+  at: string;
+  served: Counts;
+  /** What the server said of itself; null: nothing that we know. */
+  engine: Engine | null;
 }
 
 /** Milliseconds of the writer's clock, and requests answered up to then. */
@@ -96,6 +110,7 @@ export function addEvent(writers: Map<string, WriterState>, event: EventEnvelope
   const [topic] = event.type.split(".", 1);
   if (topic === "agent") addAgent(state, event);
   else if (event.type === "server.warning") addWarning(state, event);
+  else if (event.type === "server.load") addLoad(event, unit);
   else if (topic === "server") addServer(state, event);
   else if (topic === "batch") addBatch(state, event, unit);
   else if (topic === "leaf") addLeaf(state, event, unit);
@@ -131,6 +146,7 @@ function unitOf(state: WriterState, unit: string, at: string): UnitActivity {
     prompt_tokens: null,
     completion_tokens: null,
     invalid: {},
+    loads: {},
   };
   state.units[unit] = fresh;
   return fresh;
@@ -169,6 +185,20 @@ const serverStates: Readonly<Record<string, ServerActivity["state"]>> = {
   "server.restarted": "restarting",
   "server.failed": "failed",
 };
+
+function addLoad(event: EventEnvelope, unit: UnitActivity | undefined): void {
+  const served = Counts.safeParse(event.served);
+  if (unit === undefined || !served.success) return;
+  const server = number(event.server);
+  unit.loads[server] = {
+    server,
+    node: event.node,
+    job: event.job ?? null,
+    at: event.at,
+    served: served.data,
+    engine: Engine.nullable().safeParse(event.engine).data ?? null,
+  };
+}
 
 /** Of one writer. */
 const maxWarnings = 100;

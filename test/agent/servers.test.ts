@@ -7,7 +7,7 @@ import { describe, test } from "node:test";
 import type { BalancerClient } from "../../src/agent/balancer-client.ts";
 import type { NodeReport, ServerSpec } from "../../src/agent/node-protocol.ts";
 import { openServers, type Servers, type ServersFailed } from "../../src/agent/servers.ts";
-import type { Counts } from "../../src/balancer/control.ts";
+import { sumCounts } from "../../src/balancer/control.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { runToEnd } from "../../src/base/spawn.ts";
 import { checkEvent } from "../../src/events/encode.ts";
@@ -26,6 +26,7 @@ interface Scene extends AsyncDisposable {
   readonly told: string[];
   /** What was found odd: bodies of `server.warning`. */
   readonly odd: EventBody<"server.warning">[];
+  readonly loads: EventBody<"server.load">[];
   /** The node agent says this. */
   report(report: NodeReport): Promise<void>;
   /** How many servers each order had that the node agent got. */
@@ -47,11 +48,13 @@ async function openScene(): Promise<Scene> {
   const failed: ServersFailed[] = [];
   const told: string[] = [];
   const odd: EventBody<"server.warning">[] = [];
+  const loads: EventBody<"server.load">[] = [];
   const balancer = {
     route: (servers) => routes.push(servers.map(({ url }) => url)),
     served: async () =>
-      new Map([...scene.answeredBy].map(([id, answered]) => [id, { answered } as Counts])),
-  } as Pick<BalancerClient, "route" | "served"> as BalancerClient;
+      new Map([...scene.answeredBy].map(([id, answered]) => [id, { ...sumCounts([]), answered }])),
+    engines: new Map(),
+  } as Pick<BalancerClient, "route" | "served" | "engines"> as BalancerClient;
   const servers = openServers({
     place: {
       file: "bash",
@@ -67,6 +70,7 @@ async function openScene(): Promise<Scene> {
       publish: async (type, subject, body) => {
         checkEvent(type, subject, body);
         told.push(type);
+        if (type === "server.load") loads.push(body as EventBody<"server.load">);
         if (type === "server.warning") odd.push(body as EventBody<"server.warning">);
       },
     },
@@ -86,6 +90,7 @@ async function openScene(): Promise<Scene> {
     failed,
     told,
     odd,
+    loads,
     answeredBy: new Map(),
     orders,
     report: async (report) => await appendFile(said, `${JSON.stringify(report)}\n`),
@@ -132,6 +137,18 @@ describe("requests", () => {
       ...["server.starting", "server.healthy", "server.unhealthy", "server.healthy"],
       "server.restarted",
     ]);
+  });
+
+  test("are told of, by server, when the unit has ended: what came for it", async () => {
+    await using at = await openScene();
+    at.answeredBy.set("0", 5);
+    at.assign(about, { server: 1, key: "l" });
+    at.answeredBy.set("0", 12);
+    await at.servers.leave();
+    assert.deepEqual(
+      at.loads.map(({ server, served }) => [server, served.answered]),
+      [[0, 7]],
+    );
   });
 
   test("go nowhere when the node agent dies; its successor gets the order again", async () => {
@@ -289,7 +306,7 @@ describe("servers that fail", () => {
   test("are of no interest to a unit that has ended", async () => {
     await using at = await openScene();
     at.assign();
-    at.servers.leave();
+    await at.servers.leave();
     await at.report({ type: "failed", ...about, reason: "no GPU", log_tail: [] });
     await until(() => at.told.includes("server.failed"));
     assert.deepEqual(at.failed, []);

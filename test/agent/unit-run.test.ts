@@ -117,7 +117,7 @@ async function scene(
       begin: (tell) => {
         onFailed = tell;
       },
-      end: () => {},
+      end: async () => {},
       draining: draining.signal,
       aborting: aborting.signal,
       ...changes,

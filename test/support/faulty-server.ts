@@ -97,6 +97,7 @@ function send(response: ServerResponse, status: number, body: string): void {
 
 async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
   if (request.url === "/health") send(response, 200, "{}");
+  else if (request.url === "/metrics") send(response, 404, "{}");
   else if (request.url === "/behave") {
     behaviour = JSON.parse(await readBody(request)) as Behaviour;
     const waiting = held;

@@ -9,10 +9,15 @@ export interface Asked {
   gone: boolean;
 }
 
-/** A server inside the test, and what it was asked; health checks, which are always passed, do not count. */
+/**
+ * A server inside the test, and what it was asked; health checks, which are always passed, do not count, nor do looks at
+ * /metrics, where it says nothing unless a test gives it a page.
+ */
 export interface Upstream extends AsyncDisposable {
   readonly url: string;
   readonly asked: Asked[];
+  /** What it answers at /metrics. */
+  metrics: ((response: ServerResponse) => void) | undefined;
 }
 
 export const completion = {
@@ -40,6 +45,11 @@ export async function startUpstream(
       response.end("{}");
       return;
     }
+    if (incoming.url === "/metrics") {
+      if (upstream.metrics === undefined) answer(response, 404, {});
+      else upstream.metrics(response);
+      return;
+    }
     const chunks: Buffer[] = [];
     incoming.on("data", (chunk: Buffer) => chunks.push(chunk));
     incoming.on("error", () => {});
@@ -61,13 +71,15 @@ export async function startUpstream(
   server.keepAliveTimeout = 60_000;
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
-  return {
+  const upstream: Upstream = {
     url: `http://127.0.0.1:${port}`,
     asked,
+    metrics: undefined,
     [Symbol.asyncDispose]: async () => {
       const closed = new Promise((resolve) => server.close(resolve));
       server.closeAllConnections();
       await closed;
     },
   };
+  return upstream;
 }

@@ -66,7 +66,7 @@ test("status and collect tell of a run while it goes on, and of what has become 
     suites: ["ev_missing_module", "merged"],
     taskFiles: merged,
     units: 2,
-    serverCommand: `test "$EH_MODEL_KEY" = small-0 || { echo "no such weights"; exit 7; }; exec "${process.execPath}" "${server}"`,
+    serverCommand: `test "$EH_MODEL_KEY" = small-0 || { echo "no such weights"; exit 7; }; exec "${process.execPath}" "${server}" --model another`,
   });
   await writeByteTokenizer(join(place.root, "models/small-0"), { merges: [["#", "#"]] });
   const call = callIn(place, python);
@@ -111,6 +111,20 @@ test("status and collect tell of a run while it goes on, and of what has become 
     const failed = (await readFile(layout.failedUnits, "utf8")).split("\n");
     assert.match(failed[0] ?? "", /^small-0--main .* eval_failures local 2 of 4 leaves done/);
     assert.match(failed[1] ?? "", /^small-1--main .* server_startup_failed local .*exit code 7/);
+  });
+
+  const oddity =
+    /^ *small-0--main on \S+: warning: requests ask for model ".*small-0" .*names "another"$/m;
+  await t.test("all tell that the server calls its model otherwise", async () => {
+    assert.match(run.stdout(), oddity);
+    const { stdout } = await evalHive(["status", layout.directory, "--detailed"], call);
+    assert.match(stdout, /^Servers:$/m);
+    assert.match(stdout, oddity);
+    // Two leaves of 4 questions with 4 answers each, and what the others asked.
+    assert.match(stdout, /^ {2}server 0 +\S+, job local +(3[2-9]|[4-9]\d) answered +.* prompt/m);
+    const collected = await evalHive(["collect", layout.directory, "--json"], call);
+    const { warnings } = JSON.parse(collected.stdout);
+    assert.match(warnings[0], oddity);
   });
 
   const status = async () => (await evalHive(["status", layout.directory], call)).stdout;

@@ -1,3 +1,4 @@
+import type { Engine } from "../../balancer/control.ts";
 import { nextStep, type Problem, problemsOf } from "../../controller/advice.ts";
 import type { RunLook } from "../../controller/status.ts";
 import {
@@ -9,7 +10,7 @@ import {
   type RunState,
   unitStates,
 } from "../../events/run-state.ts";
-import type { ServerWarning } from "../../events/writer-state.ts";
+import type { ServerLoad, ServerWarning } from "../../events/writer-state.ts";
 import type { SuiteNode } from "../../lmeval/task-tree.ts";
 import type { LeafId } from "../../run/ids.ts";
 import type { RunLayout } from "../../run/layout.ts";
@@ -232,7 +233,51 @@ function detailLines(look: RunLook, unit: PlannedUnit): string[] {
   const rest = [...unsettled].map(
     ([state, all]) => `  ${state}: ${all.map(([leaf]) => leaf).join(", ")}`,
   );
-  return [`${unit.id}:`, ...renderColumns(rows, new Set([2, 3])), ...rest];
+  const loads = look.state.units.find((one) => one.unit === unit.id)?.servers ?? [];
+  return [
+    `${unit.id}:`,
+    ...renderColumns(rows, new Set([2, 3])),
+    ...rest,
+    ...renderColumns(loads.map(loadRow), new Set([2])),
+  ];
+}
+
+/** What a server has done for a unit, by the balancer's count; behind it what the server says of itself. */
+function loadRow({ server, node, job, served, engine }: ServerLoad): string[] {
+  const { refused, retries, queue_s, service_s, prompt_tokens, completion_tokens } = served;
+  const requests = served.answered + refused + served.abandoned;
+  const words = [
+    ...(prompt_tokens === null ? [] : [`${renderCount(prompt_tokens)} prompt tokens`]),
+    ...(completion_tokens === null ? [] : [`${renderCount(completion_tokens)} generated tokens`]),
+    ...(refused > 0 ? [count(refused, "error")] : []),
+    ...(retries > 0 ? [count(retries, "retry", "retries")] : []),
+    ...(requests > 0
+      ? [`${seconds(queue_s / requests)} waiting and ${seconds(service_s / requests)} at it each`]
+      : []),
+    ...(engine === null ? [] : [`now ${engineWords(engine)}`]),
+  ];
+  return [
+    `  server ${server}`,
+    `${node}${job === null ? "" : `, job ${job}`}`,
+    `${renderCount(served.answered)} answered`,
+    words.join(", "),
+  ];
+}
+
+function engineWords(engine: Engine): string {
+  const { running, waiting, cache_use, prompt_tokens_per_s, completion_tokens_per_s } = engine;
+  const perSecond = (tokens: number, kind: string) =>
+    `${renderCount(Math.round(tokens))} ${kind} tokens/s`;
+  return [
+    `${running} running and ${waiting} waiting in it`,
+    ...(cache_use === null ? [] : [`cache ${percent(cache_use, 1)} %`]),
+    ...(prompt_tokens_per_s === null ? [] : [perSecond(prompt_tokens_per_s, "prompt")]),
+    ...(completion_tokens_per_s === null ? [] : [perSecond(completion_tokens_per_s, "generated")]),
+  ].join(", ");
+}
+
+function seconds(value: number): string {
+  return `${value.toFixed(value < 10 ? 2 : 0)} s`;
 }
 
 function count(value: number, noun: string, plural = `${noun}s`): string {
