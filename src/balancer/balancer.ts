@@ -68,7 +68,8 @@ const summaryMs = 30_000;
 /** @throws when none of the ports is free, or when others could reach it without a token. */
 export async function startBalancer(options: BalancerOptions): Promise<RunningBalancer> {
   const { host, token, log, clock = systemClock, healthPath = "/health" } = options;
-  if (token === undefined && !isLoopback(host)) {
+  // An empty one is anybody's guess.
+  if ((token === undefined || token === "") && !isLoopback(host)) {
     throw new RangeError(`A balancer that listens on ${host} needs a token`);
   }
   const limits = { ...defaultLimits, ...options.limits };

@@ -25,7 +25,7 @@ export const BalancerOrder = z.discriminatedUnion("type", [
     /** Default: loopback. */
     host: z.string().optional(),
     /** Requests whose path or `Authorization` lacks it are refused: compute nodes have other users. */
-    token: z.string(),
+    token: z.string().min(1),
     /** `prompt`: requests with the same beginning of their prompt go to the same server as long as it has room. */
     affinity: z.enum(["none", "prompt"]).optional(),
     /** What health checks ask for. Default: `/health`. */

@@ -190,7 +190,11 @@ describe("requests on one connection", () => {
 
 describe("a token", () => {
   test("is needed to listen where others reach it", async () => {
-    await assert.rejects(balance([], { host: "0.0.0.0" }), /needs a token/);
+    const reachable = ["0.0.0.0", "::", "", "0", "10.0.0.1", "::ffff:10.0.0.1"];
+    for (const host of [...reachable, "localhost.example", "127.0.0.1.example"]) {
+      await assert.rejects(balance([], { host }), /needs a token/, host);
+      await assert.rejects(balance([], { host, token: "" }), /needs a token/, host);
+    }
     await using balancing = await balance([], { host: "0.0.0.0", token });
     assert.equal((await fetch(`${balancing.url}/lb/health`)).status, 200);
   });

@@ -4,6 +4,7 @@ import { readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { callIn, evalHive, launcher, startEvalHive } from "../support/eval-hive.ts";
+import { processesOfRun } from "../support/processes.ts";
 import { runReadOnly } from "../support/read-only.ts";
 import { requirePython } from "../support/require.ts";
 import { readScores, type StoredRow } from "../support/scores.ts";
@@ -46,6 +47,9 @@ const columns: readonly (readonly [name: string, type: string])[] = [
   ["is_checkpoint", "bool"],
   ["model_display_name", "string"],
 ];
+
+/** As a part of the paths that requests have. */
+const balancerToken = /\/eh\/[0-9a-f]{16,}/;
 
 /** Its continuation is merged into the last token of the context: no token is left to score. */
 const merged = {
@@ -96,8 +100,30 @@ test("status and collect tell of a run while it goes on, and of what has become 
     assert.deepEqual([collected.code, answer.complete, answer.rows], [4, false, 0]);
   });
 
+  await t.test("no command line and no environment holds the balancer's token", async () => {
+    const processes = await processesOfRun(place.root);
+    assert.ok(processes.some(({ role }) => role === "harness child"));
+    for (const { pid, role } of processes) {
+      for (const file of ["cmdline", "environ"]) {
+        const text = await readFile(`/proc/${pid}/${file}`, "latin1").catch(() => "");
+        assert.doesNotMatch(text, balancerToken, `${file} of ${role}`);
+      }
+    }
+  });
+
   await place.letGo();
   assert.deepEqual(await run.ended, { code: 4, signal: undefined }, run.stderr());
+
+  await t.test("no log, event or result holds the balancer's token", async () => {
+    assert.doesNotMatch(run.stdout() + run.stderr(), balancerToken);
+    for (const directory of [layout.directory, place.results]) {
+      for (const entry of await readdir(directory, { recursive: true, withFileTypes: true })) {
+        const path = join(entry.parentPath, entry.name);
+        if (entry.isFile())
+          assert.doesNotMatch(await readFile(path, "latin1"), balancerToken, path);
+      }
+    }
+  });
 
   await t.test("run ends with 4 and says why, and what is next", async () => {
     assert.match(run.stdout(), /^2 of 8 leaves done$/m);
