@@ -18,7 +18,7 @@ export const echoPrompts = {
   other: promptOf(`${letters.slice(0, 20)}${[...letters.slice(20)].reverse().join("")}`),
 } as const;
 
-export interface EchoPrompt {
+interface EchoPrompt {
   readonly text: string;
   readonly tokens: readonly number[];
 }

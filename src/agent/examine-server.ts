@@ -1,6 +1,6 @@
 import { type Clock, systemClock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
-import { differenceOf, type EchoPrompt, echoPrompts, echoRequest, judgeEcho } from "./echo.ts";
+import { differenceOf, echoPrompts, echoRequest, judgeEcho, type PromptStyle } from "./echo.ts";
 import type { HowToAsk } from "./node-protocol.ts";
 
 /** What a healthy server is good for. */
@@ -42,7 +42,7 @@ export interface ExaminationTimes {
   readonly pauseMs: number;
 }
 
-const usualTimes: ExaminationTimes = { questionMs: 120_000, allMs: 300_000, pauseMs: 1_000 };
+const usualTimes: ExaminationTimes = { questionMs: 300_000, allMs: 300_000, pauseMs: 1_000 };
 /** Answers 500 to one question, before that is its answer. */
 const maxErrors = 3;
 /** Two answers to the same question should be equal: a kernel that rounds otherwise stays far below. */
@@ -59,36 +59,57 @@ export async function examineServer(
 ): Promise<Examination> {
   const { ask, model, names } = server;
   const times = { ...usualTimes, ...given };
-  const deadline = clock.monotonic() + times.allMs;
+  const patience = { ...times, deadline: clock.monotonic() + times.allMs, clock, signal };
   const misnamed =
     model !== null && isOtherModel(model, names) ? describeNames(model, names ?? []) : undefined;
-  const post = async (body: string): Promise<Reply> =>
-    await askUntilAnswered(server, body, { ...times, deadline, clock, signal });
-
+  const warning = misnamed === undefined ? {} : { warning: misnamed };
   if (ask === undefined || (ask.echo === null && misnamed === undefined)) {
-    return { kind: "fit", ...(misnamed !== undefined && { warning: misnamed }) };
+    return { kind: "fit", ...warning };
   }
-  // A server that does not look at names answers; one that does would refuse all that is to come.
-  const refused = (reply: Exclude<Reply, { kind: "answered" }>): Examination => {
-    if (reply.kind === "failing") return reply;
-    if (misnamed === undefined || reply.status >= 500)
-      return { kind: "unfit", reason: reply.reason };
-    const way =
-      "write the same name into eval.model_args.model, or tell the server its name in inference_server_command (vLLM: --served-model-name)";
-    return { kind: "unfit", reason: `${misnamed}, and ${reply.reason}; ${way}` };
-  };
-  if (ask.echo === null) {
-    const reply = await post(shortRequest(ask, model ?? undefined));
-    if (reply.kind !== "answered") return refused(reply);
-    return { kind: "fit", ...(misnamed !== undefined && { warning: misnamed }) };
+  const found =
+    ask.echo === null
+      ? await seeWhetherItAnswers(server, ask, patience)
+      : await seeWhetherItScores(server, ask.echo, patience);
+  switch (found.kind) {
+    case "fit":
+      // Not all look at names: those that do refuse all that is to come.
+      return { ...found, ...warning };
+    case "refused": {
+      const isForItsName = misnamed !== undefined && found.status < 500;
+      const reason = isForItsName ? `${misnamed}, and ${found.reason}; ${oneName}` : found.reason;
+      return { kind: "unfit", reason };
+    }
+    default:
+      return found;
   }
+}
 
-  const { echo: style } = ask;
-  const name = model ?? names?.[0];
+const oneName =
+  "write the same name into eval.model_args.model, or tell the server its name in inference_server_command (vLLM: --served-model-name)";
+
+type Finding = Examination | Exclude<Reply, { kind: "answered" }>;
+
+async function seeWhetherItAnswers(
+  server: ExaminedServer,
+  ask: HowToAsk,
+  patience: Patience,
+): Promise<Finding> {
+  const body = shortRequest(ask, server.model ?? undefined);
+  const reply = await askUntilAnswered(server, body, patience);
+  return reply.kind === "answered" ? { kind: "fit" } : reply;
+}
+
+async function seeWhetherItScores(
+  server: ExaminedServer,
+  style: PromptStyle,
+  patience: Patience,
+): Promise<Finding> {
+  const { probe, other } = echoPrompts;
+  const name = server.model ?? server.names?.[0];
   const answers: (readonly number[])[] = [];
-  for (const prompt of [echoPrompts.probe, echoPrompts.other, echoPrompts.probe] as EchoPrompt[]) {
-    const reply = await post(echoRequest(prompt, style, name));
-    if (reply.kind !== "answered") return refused(reply);
+  for (const prompt of [probe, other, probe]) {
+    const reply = await askUntilAnswered(server, echoRequest(prompt, style, name), patience);
+    if (reply.kind !== "answered") return reply;
     const answer = judgeEcho(prompt, style, reply.text);
     if (answer.kind === "useless") {
       const reason = `log-likelihoods can't be had from it: asked with echo and logprobs, ${answer.reason}`;
@@ -98,12 +119,8 @@ export async function examineServer(
   }
   const [echo = [], , again = []] = answers;
   const difference = differenceOf(echo, again);
-  return {
-    kind: "fit",
-    echo,
-    ...(misnamed !== undefined && { warning: misnamed }),
-    ...((difference === null || difference > unsteadyNats) && { unsteady: difference }),
-  };
+  const isUnsteady = difference === null || difference > unsteadyNats;
+  return { kind: "fit", echo, ...(isUnsteady && { unsteady: difference }) };
 }
 
 /**

@@ -3,9 +3,9 @@ import { type Clock, systemClock } from "../base/clock.ts";
 import type { EventBody, EventSink } from "../events/event.ts";
 import type { BalancerClient, ChildPlace } from "./balancer-client.ts";
 import { type Child, keepChild } from "./child.ts";
-import { differenceOf } from "./echo.ts";
 import { askHealth } from "./health.ts";
 import { type NodeOrder, NodeReport, type ServerSpec } from "./node-protocol.ts";
+import { type EchoedServer, findingsOf } from "./server-findings.ts";
 
 /** Why a unit's servers will not serve it any more. */
 export interface ServersFailed {
@@ -137,6 +137,11 @@ export function openServers(options: ServersOptions): Servers {
     written.catch(() => {});
   };
 
+  const othersThan = (state: ServerState): EchoedServer[] =>
+    [...(assigned?.states.values() ?? [])].flatMap(({ spec, echo }) =>
+      spec.key === state.spec.key || echo === undefined ? [] : [{ server: spec.server, echo }],
+    );
+
   const warn = (findings: readonly EventBody<"server.warning">[]): void => {
     const subject = { job: options.job, ...(assigned && { unit: assigned.unit }) };
     for (const finding of findings) {
@@ -164,7 +169,7 @@ export function openServers(options: ServersOptions): Servers {
     publish(report);
     if (report.type === "healthy") {
       const { url } = report;
-      if (!state.isTold) warn(findingsOf(report, assigned?.states.values() ?? []));
+      if (!state.isTold) warn(findingsOf(report, othersThan(state)));
       state.isTold = true;
       state.echo = report.echo;
       // Asked before the balancer may use it.
@@ -286,39 +291,6 @@ function newState(spec: ServerSpec): ServerState {
     isTold: false,
     givenUp: undefined,
   };
-}
-
-/** Servers of one model give one answer: what rounding makes of it stays far below. */
-const disagreeingNats = 0.5;
-
-/** What is odd about a server that has just become healthy. Pure. @param states of the unit's servers */
-function findingsOf(
-  report: Extract<NodeReport, { type: "healthy" }>,
-  states: Iterable<ServerState>,
-): EventBody<"server.warning">[] {
-  const { server, warning, echo, unsteady } = report;
-  const findings: EventBody<"server.warning">[] = [];
-  const about = { server, other: null, difference: null };
-  if (warning !== undefined) findings.push({ ...about, kind: "model-name", message: warning });
-  if (unsteady !== undefined) {
-    const message = `what server ${server} answers depends on what it was asked before: ${nats(unsteady)} between two answers to one prompt; its log-likelihoods can't be relied on`;
-    findings.push({ ...about, kind: "unsteady", message, difference: unsteady });
-  }
-  for (const { spec, echo: theirs } of echo === undefined ? [] : states) {
-    if (theirs === undefined || spec.key === report.key) continue;
-    const difference = differenceOf(echo ?? [], theirs);
-    if (difference !== null && difference <= disagreeingNats) continue;
-    const other = spec.server;
-    const message = `servers ${other} and ${server} disagree: ${nats(difference)} for the same prompt; do they serve the same model, in the same precision?`;
-    findings.push({ server, other, kind: "disagreement", message, difference });
-  }
-  return findings;
-}
-
-function nats(difference: number | null): string {
-  return difference === null
-    ? "another number of tokens"
-    : `${difference.toFixed(2)} nat per token`;
 }
 
 async function publishReport(
