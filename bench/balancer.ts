@@ -1,15 +1,16 @@
 /**
  * `npm run bench -- balancer`: the balancer beside nginx, haproxy, a plain proxy on undici and no proxy at all. Each is alone on one
- * core, wrk and the servers (support/stub-server.c, four ports) have the other; slices of all in turn, and the best slice of
- * each counts, since other work on the machine can only slow one down. Shapes are KB of request / KB of answer.
+ * core, wrk and the servers (support/stub-server.c, four ports) have the other; slices of all in turn. Other work on the
+ * machine can only slow a slice down: of each target the best one counts. How they compare is the median over the rounds, in
+ * each of which all had the same machine. Shapes are KB of request / KB of answer; `--large` adds bodies of 50 MB.
  *
- *     npm run bench -- balancer [--shapes 2/2,12/200] [--connections 1,128] [--rounds 4] [--slice-s 2]
+ *     npm run bench -- balancer [--shapes 2/2,12/200] [--connections 1,128] [--rounds 4] [--slice-s 2] [--large]
  *
  * Needs two cores, and cc, taskset and wrk; nginx and haproxy are left out where they are not installed.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
@@ -28,6 +29,7 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "4" },
     "slice-s": { type: "string", default: "2" },
     only: { type: "string" },
+    large: { type: "boolean", default: false },
   },
 });
 const shapes = values.shapes.split(",");
@@ -48,8 +50,12 @@ interface Figures {
   requests_per_s: number;
   p50_ms: number;
   p99_ms: number;
+  /** By the proxy: beyond what the servers alone take. */
+  p50_added_ms: number;
+  p99_added_ms: number;
   /** User and system time, of the slice with the least. */
   cpu_us_per_request: number;
+  /** At its peak in any slice. */
   rss_mb: number;
   errors: number;
   slices_requests_per_s: number[];
@@ -95,9 +101,14 @@ async function cpuOf(pid: number): Promise<number> {
   return (Number(fields[11]) + Number(fields[12])) / ticksPerS;
 }
 
-async function rssOf(pid: number): Promise<number> {
+/** From now on `peakRssOf` knows of nothing before. */
+async function forgetPeakRssOf(pid: number): Promise<void> {
+  await writeFile(`/proc/${pid}/clear_refs`, "5");
+}
+
+async function peakRssOf(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, "utf8");
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) / 1024;
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1]) / 1024;
 }
 
 async function slice(
@@ -107,10 +118,11 @@ async function slice(
 ): Promise<[Load, number, number]> {
   const { pid, port } = target;
   const before = pid === undefined ? 0 : await cpuOf(pid);
+  if (pid !== undefined) await forgetPeakRssOf(pid);
   const url = `http://127.0.0.1:${port}/v1/completions`;
   const load = await runWrk(url, { script, connections: open, seconds: sliceS }, onCore(0));
   if (pid === undefined) return [load, 0, 0];
-  return [load, (await cpuOf(pid)) - before, await rssOf(pid)];
+  return [load, (await cpuOf(pid)) - before, await peakRssOf(pid)];
 }
 
 async function measure(
@@ -130,6 +142,8 @@ async function measure(
         requests_per_s: isBest ? rate : before.requests_per_s,
         p50_ms: isBest ? load.p50_ms : before.p50_ms,
         p99_ms: isBest ? load.p99_ms : before.p99_ms,
+        p50_added_ms: 0,
+        p99_added_ms: 0,
         cpu_us_per_request: Number(Math.min(cpuUs, before?.cpu_us_per_request ?? cpuUs).toFixed(1)),
         rss_mb: Math.round(Math.max(rssMb, before?.rss_mb ?? 0)),
         errors: load.errors + (before?.errors ?? 0),
@@ -137,22 +151,37 @@ async function measure(
       };
     }
   }
+  const { direct } = figures;
+  for (const one of Object.values(figures)) {
+    one.p50_added_ms = Number((one.p50_ms - (direct?.p50_ms ?? 0)).toFixed(3));
+    one.p99_added_ms = Number((one.p99_ms - (direct?.p99_ms ?? 0)).toFixed(3));
+  }
   return figures;
 }
 
-/** How ours compares, in percent of another's requests per second. */
+/** How ours compares: its requests per second in percent of another's, in the middle one of the rounds. */
 function compare(figures: Record<string, Figures>): Record<string, number> {
-  const ours = figures["balancer"]?.requests_per_s ?? Number.NaN;
-  const others = Object.entries(figures).filter(([name]) => name !== "balancer");
+  const { balancer, ...others } = figures;
+  const ours = balancer?.slices_requests_per_s ?? [];
   return Object.fromEntries(
-    others.map(([name, { requests_per_s }]) => [
+    Object.entries(others).map(([name, { slices_requests_per_s: theirs }]) => [
       `percent_of_${name}`,
-      Math.round((100 * ours) / requests_per_s),
+      Math.round(100 * median(ours.map((rate, round) => rate / (theirs[round] ?? Number.NaN)))),
     ]),
   );
 }
 
-async function measureShape(shape: string, chosen: readonly ProxyKind[]) {
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = (sorted.length - 1) / 2;
+  return ((sorted[Math.floor(middle)] ?? 0) + (sorted[Math.ceil(middle)] ?? 0)) / 2;
+}
+
+async function measureShape(
+  shape: string,
+  chosen: readonly ProxyKind[],
+  connections: readonly number[],
+) {
   const [up = 0, down = 0] = shape.split("/").map((kb) => Number(kb) * 1_024);
   await using directory = await temporaryDirectory("eval-hive-bench-");
   const program = join(directory.path, "stub-server");
@@ -179,7 +208,7 @@ async function measureShape(shape: string, chosen: readonly ProxyKind[]) {
   targets.push({ name: "direct", port: servers[0] as number, pid: undefined });
   const byConnections: Record<string, object> = {};
   // Unmeasured: code that is not compiled yet, memory that was never touched.
-  for (const target of targets) await slice(target, script, 128);
+  for (const target of targets) await slice(target, script, connections.at(-1) ?? 1);
   for (const open of connections) {
     const figures = await measure(targets, script, open);
     byConnections[open] = { ...figures, ...compare(figures) };
@@ -201,6 +230,11 @@ if (lacking.length > 0 || availableParallelism() < 2) {
   if (without.length > 0) process.stderr.write(`Left out, not installed: ${without.join(", ")}\n`);
   const chosen = wanted.filter(({ needs }) => needs === undefined || !without.includes(needs));
   const measured: Record<string, object> = {};
-  for (const shape of shapes) measured[`${shape}_kb`] = await measureShape(shape, chosen);
+  for (const shape of shapes) {
+    measured[`${shape}_kb`] = await measureShape(shape, chosen, connections);
+  }
+  // Eight at once must not take eight times the memory.
+  const large = "51200/51200";
+  if (values.large) measured[`${large}_kb`] = await measureShape(large, chosen, [8]);
   await keepResult("balancer", { rounds, slice_s: sliceS, by_connections: measured });
 }

@@ -14,6 +14,7 @@ import "./balancer/engine.test.ts";
 import "./balancer/health.test.ts";
 import "./balancer/pick.test.ts";
 import "./balancer/request-journal.test.ts";
+import "./balancer/request-parser.test.ts";
 import "./balancer/retry.test.ts";
 import "./balancer/watch-engine.test.ts";
 import "./base/errors.test.ts";

@@ -1,13 +1,7 @@
+import type { Framing } from "./body-parser.ts";
 import { type Field, parseField } from "./field-line.ts";
 import { type Fields, isPassedOn, listOf, withoutNominated } from "./fields.ts";
-import { MalformedAnswerError } from "./malformed-answer.ts";
-
-/** How the end of an answer's body is found. */
-export type Framing =
-  | { readonly kind: "none" }
-  | { readonly kind: "length"; readonly bytes: number }
-  | { readonly kind: "chunked" }
-  | { readonly kind: "until-close" };
+import { MalformedMessageError } from "./malformed-message.ts";
 
 export interface AnswerHead {
   readonly status: number;
@@ -37,12 +31,12 @@ interface Said {
 /**
  * Parses the head of an answer to a request of this method.
  * @param text status line and fields, decoded as latin1, without the empty line that ends them
- * @throws {MalformedAnswerError}
+ * @throws {MalformedMessageError}
  */
 export function parseAnswerHead(text: string, method: string): AnswerHead {
   const lines = text.split("\r\n");
   const [, minor, digits, reason = ""] = statusLine.exec(lines[0] as string) ?? [];
-  if (digits === undefined) throw new MalformedAnswerError("its status line");
+  if (digits === undefined) throw new MalformedMessageError("its status line");
   const fields: string[] = [];
   const said: Said = {};
   for (let n = 1; n < lines.length; n++) {
@@ -69,7 +63,7 @@ function hear(said: Said, { kind, value }: Field): void {
   switch (kind) {
     case "content-length":
       if (said.length !== undefined && said.length !== value) {
-        throw new MalformedAnswerError("two lengths");
+        throw new MalformedMessageError("two lengths");
       }
       said.length = value;
       break;
@@ -101,16 +95,16 @@ function isPersistent(minor: string | undefined, connection: string | undefined)
 /** RFC 9112 section 6.3, without what it lets recipients forgive. */
 function frame({ length, coding }: Said, status: number, method: string): Framing {
   if (length !== undefined && coding !== undefined) {
-    throw new MalformedAnswerError("both a length and a transfer coding");
+    throw new MalformedMessageError("both a length and a transfer coding");
   }
   if (method === "HEAD" || status < 200 || status === 204 || status === 304) {
     return { kind: "none" };
   }
   if (coding !== undefined) {
-    if (coding.toLowerCase() !== "chunked") throw new MalformedAnswerError("its transfer coding");
+    if (coding.toLowerCase() !== "chunked") throw new MalformedMessageError("its transfer coding");
     return { kind: "chunked" };
   }
   if (length === undefined) return { kind: "until-close" };
-  if (!/^\d{1,15}$/.test(length)) throw new MalformedAnswerError("its length");
+  if (!/^\d{1,15}$/.test(length)) throw new MalformedMessageError("its length");
   return { kind: "length", bytes: Number(length) };
 }

@@ -1,6 +1,7 @@
 import { type AnswerHead, parseAnswerHead } from "./answer-head.ts";
-import { parseField } from "./field-line.ts";
-import { MalformedAnswerError } from "./malformed-answer.ts";
+import { BodyParser } from "./body-parser.ts";
+import { HeadReader } from "./head-reader.ts";
+import { MalformedMessageError } from "./malformed-message.ts";
 
 /** Takes an answer: `onHead` once, `onData` any number of times, then `onEnd`. */
 export interface AnswerSink {
@@ -10,23 +11,12 @@ export interface AnswerSink {
   onEnd(): void;
 }
 
-type State =
-  | "head"
-  | "length"
-  | "until-close"
-  | "chunk-size"
-  | "chunk-data"
-  | "chunk-end"
-  | "trailer"
-  | "done"
-  | "stopped";
+type State = "head" | "body" | "done" | "stopped";
 
 /** What answers begin with: anything else is told at once, not when its head would end. */
 const version = "HTTP/1.";
 /** uvicorn's own limit is 64 KiB, and nobody needs that much. */
 const maxHeadBytes = 64 << 10;
-const maxLineBytes = 8 << 10;
-const maxTrailers = 100;
 const maxInterimAnswers = 100;
 
 /**
@@ -35,29 +25,26 @@ const maxInterimAnswers = 100;
  */
 export class AnswerParser {
   readonly #sink: AnswerSink;
+  readonly #reader = new HeadReader(maxHeadBytes);
+  readonly #body: BodyParser;
   #method = "";
   #state: State = "done";
-  /** Bytes of a head, or of a line, that is not complete. */
-  #partial: Buffer | undefined;
   #head: AnswerHead | undefined;
-  /** Of the body, or of the chunk at hand. */
-  #bytesLeft = 0;
   #interims = 0;
-  #trailers = 0;
   #excess = false;
 
   constructor(sink: AnswerSink) {
     this.#sink = sink;
+    this.#body = new BodyParser((chunk) => sink.onData(chunk));
   }
 
   /** What comes next answers a request of this method. */
   begin(method: string): void {
     this.#method = method;
     this.#state = "head";
-    this.#partial = undefined;
+    this.#reader.clear();
     this.#head = undefined;
     this.#interims = 0;
-    this.#trailers = 0;
   }
 
   /** The answer is complete, and its server neither closes the connection nor has said more than the answer. */
@@ -72,7 +59,7 @@ export class AnswerParser {
 
   /**
    * @param chunk is not kept
-   * @throws {MalformedAnswerError} after which the parser is of no use
+   * @throws {MalformedMessageError} after which the parser is of no use
    */
   push(chunk: Buffer): void {
     if (!this.#isWithin) {
@@ -81,19 +68,10 @@ export class AnswerParser {
     }
     let at = 0;
     while (at < chunk.length && this.#isWithin) {
-      switch (this.#state) {
-        case "head":
-          at = this.#readHead(chunk, at);
-          break;
-        case "length":
-        case "chunk-data":
-          at = this.#readBody(chunk, at);
-          break;
-        case "until-close":
-          this.#sink.onData(at === 0 ? chunk : chunk.subarray(at));
-          return;
-        default:
-          at = this.#readLine(chunk, at);
+      if (this.#state === "head") at = this.#readHead(chunk, at);
+      else {
+        at = this.#body.read(chunk, at);
+        this.#endBody();
       }
     }
     // Last of all: the sink may begin with the next answer.
@@ -103,114 +81,48 @@ export class AnswerParser {
     }
   }
 
-  /** The connection has ended. @throws {MalformedAnswerError} when the answer has not. */
+  /** The connection has ended. @throws {MalformedMessageError} when the answer has not. */
   end(): void {
-    if (this.#state === "until-close") {
-      this.#state = "done";
-      this.#sink.onEnd();
-    } else if (this.#isWithin) {
-      throw new MalformedAnswerError(
-        this.#state === "head" ? "it never came" : "it ends before its end",
-      );
-    }
+    if (!this.#isWithin) return;
+    if (this.#state === "head") throw new MalformedMessageError("it never came");
+    this.#body.end();
+    this.#endBody();
+    if (this.#isWithin) throw new MalformedMessageError("it ends before its end");
+    this.#sink.onEnd();
   }
 
   get #isWithin(): boolean {
-    return this.#state !== "done" && this.#state !== "stopped";
+    return this.#state === "head" || this.#state === "body";
   }
 
   #readHead(chunk: Buffer, at: number): number {
-    const before = this.#partial;
-    const bytes = before === undefined ? chunk : Buffer.concat([before, chunk.subarray(at)]);
-    const from = before === undefined ? at : 0;
-    const end = bytes.indexOf("\r\n\r\n", Math.max(from, (before?.length ?? 0) - 3));
-    if ((end < 0 ? bytes.length : end) - from > maxHeadBytes) {
-      throw new MalformedAnswerError("its head is too long");
-    }
+    const end = this.#reader.read(chunk, at);
     if (end < 0) {
-      if (!version.startsWith(bytes.toString("latin1", from, from + version.length))) {
-        throw new MalformedAnswerError("its status line");
-      }
-      this.#partial = before === undefined ? Buffer.from(chunk.subarray(at)) : bytes;
+      const begun = this.#reader.partial?.toString("latin1", 0, version.length) ?? "";
+      if (!version.startsWith(begun)) throw new MalformedMessageError("its status line");
       return chunk.length;
     }
-    this.#partial = undefined;
-    const head = parseAnswerHead(bytes.toString("latin1", from, end), this.#method);
-    this.#begin(head);
-    return before === undefined ? end + 4 : at + end + 4 - before.length;
+    this.#begin(parseAnswerHead(this.#reader.text, this.#method));
+    return end;
   }
 
   #begin(head: AnswerHead): void {
     if (head.status < 200) {
       // Switching protocols was not asked for.
       if (head.status === 101 || ++this.#interims > maxInterimAnswers) {
-        throw new MalformedAnswerError(`status ${head.status}`);
+        throw new MalformedMessageError(`status ${head.status}`);
       }
       return;
     }
     this.#head = head;
-    const { framing } = head;
-    if (framing.kind === "chunked") this.#state = "chunk-size";
-    else if (framing.kind === "until-close") this.#state = "until-close";
-    else {
-      this.#bytesLeft = framing.kind === "length" ? framing.bytes : 0;
-      this.#state = "length";
-    }
+    this.#state = "body";
+    this.#body.begin(head.framing);
     this.#sink.onHead(head);
     this.#endBody();
   }
 
-  #readBody(chunk: Buffer, at: number): number {
-    const end = Math.min(chunk.length, at + this.#bytesLeft);
-    this.#bytesLeft -= end - at;
-    const data = at === 0 && end === chunk.length ? chunk : chunk.subarray(at, end);
-    this.#sink.onData(data);
-    this.#endBody();
-    return end;
-  }
-
   #endBody(): void {
-    if (this.#bytesLeft > 0) return;
-    // Neither, when the sink has stopped us.
-    if (this.#state === "length") this.#state = "done";
-    else if (this.#state === "chunk-data") this.#state = "chunk-end";
+    // Not when the sink has stopped us.
+    if (this.#state === "body" && this.#body.isComplete) this.#state = "done";
   }
-
-  /** A chunk's size, the line end after its data, or a trailer. */
-  #readLine(chunk: Buffer, at: number): number {
-    const end = chunk.indexOf(10, at);
-    const piece = chunk.subarray(at, end < 0 ? chunk.length : end + 1);
-    const line = this.#partial === undefined ? piece : Buffer.concat([this.#partial, piece]);
-    if (line.length > maxLineBytes) throw new MalformedAnswerError("a line is too long");
-    this.#partial = end < 0 ? Buffer.from(line) : undefined;
-    if (end < 0) return chunk.length;
-    const text = line.toString("latin1", 0, line.length - 2);
-    if (line[line.length - 2] !== 13 || text.includes("\r")) {
-      throw new MalformedAnswerError("a line without its end");
-    }
-    this.#takeLine(text);
-    return end + 1;
-  }
-
-  #takeLine(line: string): void {
-    if (this.#state === "chunk-size") {
-      this.#bytesLeft = parseChunkSize(line);
-      this.#state = this.#bytesLeft === 0 ? "trailer" : "chunk-data";
-    } else if (this.#state === "chunk-end") {
-      if (line !== "") throw new MalformedAnswerError("a chunk is longer than its size");
-      this.#state = "chunk-size";
-    } else if (line === "") {
-      this.#state = "done";
-    } else {
-      parseField(line);
-      if (++this.#trailers > maxTrailers) throw new MalformedAnswerError("too many trailers");
-    }
-  }
-}
-
-/** RFC 9112 section 7.1: hexadecimal digits, and extensions that nobody needs. */
-function parseChunkSize(line: string): number {
-  const digits = /^([0-9A-Fa-f]{1,12})(?:[\t ]*;[\t\x20-\x7e\x80-\xff]*)?$/.exec(line)?.[1];
-  if (digits === undefined) throw new MalformedAnswerError("a chunk without a size");
-  return Number.parseInt(digits, 16);
 }

@@ -126,11 +126,12 @@ export class Attempt implements ConnectionSink, Enrolled {
       return;
     }
     const { chunks, size } = this.#body;
+    const chunksAfter = (text: string) => this.#body.chunksAfter(text);
     if (isCutShort(head, chunks)) {
       const reason = "answered, but its JSON ends before its end";
       this.#end({ kind: "lost", loss: { kind: "malformed", stale: false, reason } });
     } else {
-      const answer = { head, chunks, size, release: () => this.#release() };
+      const answer = { head, chunks, size, chunksAfter, release: () => this.#release() };
       this.#end({ kind: "answer", answer });
     }
   }

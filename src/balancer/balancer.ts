@@ -134,6 +134,7 @@ export async function startBalancer(options: BalancerOptions): Promise<RunningBa
     forwarder: new Replay(forwarder),
     pages: (page) => renderPage(page, sources),
     held,
+    blocks,
     limits,
     clock,
   });

@@ -26,6 +26,9 @@ export class Blocks {
   }
 }
 
+/** Free before a body, for the head that is sent with it: one piece is cheaper to write than two. */
+const headBytes = 2 << 10;
+
 /** A body that is held, in blocks that are its own until it is released. */
 export class HeldBody {
   readonly #blocks: Blocks;
@@ -45,8 +48,8 @@ export class HeldBody {
   append(bytes: Buffer): void {
     for (let at = 0; at < bytes.length; ) {
       if (this.#room === 0) {
+        this.#room = this.#taken.length === 0 ? blockBytes - headBytes : blockBytes;
         this.#taken.push(this.#blocks.take());
-        this.#room = blockBytes;
       }
       const block = this.#taken[this.#taken.length - 1] as Buffer;
       const copied = bytes.copy(block, blockBytes - this.#room, at);
@@ -58,9 +61,24 @@ export class HeldBody {
 
   /** All bytes, in order. Not to be touched after `release`. */
   get chunks(): readonly Buffer[] {
+    return this.#cut(headBytes);
+  }
+
+  /** The same after a head, in latin1: together they are in as few pieces as possible. Not to be touched after `release`. */
+  chunksAfter(head: string): readonly Buffer[] {
+    const [first] = this.#taken;
+    if (first === undefined || head.length > headBytes) {
+      return [Buffer.from(head, "latin1"), ...this.chunks];
+    }
+    first.write(head, headBytes - head.length, "latin1");
+    return this.#cut(headBytes - head.length);
+  }
+
+  /** @param from where what is wanted of the first block begins */
+  #cut(from: number): readonly Buffer[] {
     const last = this.#taken.length - 1;
     return this.#taken.map((block, n) =>
-      n === last ? block.subarray(0, blockBytes - this.#room) : block,
+      block.subarray(n === 0 ? from : 0, n === last ? blockBytes - this.#room : blockBytes),
     );
   }
 

@@ -2,7 +2,7 @@ import { Socket } from "node:net";
 import { errnoName, messageOf } from "../base/errors.ts";
 import { AnswerParser, type AnswerSink } from "./answer-parser.ts";
 import { blockBytes } from "./blocks.ts";
-import { MalformedAnswerError } from "./malformed-answer.ts";
+import { MalformedMessageError } from "./malformed-message.ts";
 
 /** Where a server listens. */
 export interface Origin {
@@ -50,8 +50,10 @@ export interface SentRequest {
 
 /** This machine's own limits. */
 const exhausted = new Set(["EMFILE", "ENFILE", "EADDRNOTAVAIL", "ENOBUFS", "ENOMEM"]);
-/** Up to here head and body are copied into one buffer: cheaper than a vectored write. */
+/** Up to here head and body are copied into one piece: cheaper than a vectored write. */
 const smallBytes = 16 << 10;
+/** Small requests are put together in it. */
+let scratch = Buffer.allocUnsafeSlow(smallBytes);
 
 /** What any connection reads goes through it, one read at a time. */
 const shared = Buffer.allocUnsafeSlow(blockBytes);
@@ -143,16 +145,17 @@ export class Connection {
 
   #write(head: string, body: readonly Buffer[]): void {
     const socket = this.#socket;
-    const [only] = body;
-    if (only === undefined) socket.write(head, "latin1");
-    else if (body.length === 1 && only.length <= smallBytes) {
-      const all = Buffer.allocUnsafe(head.length + only.length);
-      all.write(head, "latin1");
-      only.copy(all, head.length);
-      socket.write(all);
+    let size = head.length;
+    for (const chunk of body) size += chunk.length;
+    if (size <= smallBytes) {
+      let at = scratch.write(head, "latin1");
+      for (const chunk of body) at += chunk.copy(scratch, at);
+      socket.write(scratch.subarray(0, size));
+      // The kernel has not taken all of it: it is the socket's from now on.
+      if (socket.writableLength > 0) scratch = Buffer.allocUnsafeSlow(smallBytes);
     } else {
       socket.cork();
-      socket.write(head, "latin1");
+      socket.write(Buffer.from(head, "latin1"));
       for (const chunk of body) socket.write(chunk);
       socket.uncork();
     }
@@ -188,8 +191,8 @@ export class Connection {
   }
 
   #misread(error: unknown): void {
-    if (!(error instanceof MalformedAnswerError)) throw error;
-    this.#lose("malformed", `answered, but ${error.message}`);
+    if (!(error instanceof MalformedMessageError)) throw error;
+    this.#lose("malformed", `answered, but its answer is malformed: ${error.message}`);
   }
 
   #complete(): void {

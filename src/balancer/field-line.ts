@@ -1,5 +1,5 @@
 import { type FieldKind, kindOf } from "./fields.ts";
-import { MalformedAnswerError } from "./malformed-answer.ts";
+import { MalformedMessageError } from "./malformed-message.ts";
 
 export interface Field {
   readonly name: string;
@@ -16,12 +16,12 @@ const known = new Map<string, Field>();
 const maxKnown = 256;
 const maxKnownLength = 128;
 
-/** Parses a header field or trailer. @throws {MalformedAnswerError} */
+/** Parses a header field or trailer. @throws {MalformedMessageError} */
 export function parseField(line: string): Field {
   const before = known.get(line);
   if (before !== undefined) return before;
   const [, name, value = ""] = fieldLine.exec(line) ?? [];
-  if (name === undefined) throw new MalformedAnswerError("a header field");
+  if (name === undefined) throw new MalformedMessageError("a header field");
   const field = { name, value, kind: kindOf(name) };
   if (line.length <= maxKnownLength) {
     // What does not come again, dates and lengths, goes with the rest.

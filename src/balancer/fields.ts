@@ -15,7 +15,9 @@ export type FieldKind =
   /** Not passed on, but obeyed. */
   | "connection"
   | "content-length"
-  | "transfer-encoding";
+  | "transfer-encoding"
+  | "expect"
+  | "host";
 
 const kinds: ReadonlyMap<string, FieldKind> = new Map<string, FieldKind>([
   ["authorization", "authorization"],
@@ -25,8 +27,8 @@ const kinds: ReadonlyMap<string, FieldKind> = new Map<string, FieldKind>([
   ["content-type", "content-type"],
   ["retry-after", "retry-after"],
   ["transfer-encoding", "transfer-encoding"],
-  ["expect", "hop-by-hop"],
-  ["host", "hop-by-hop"],
+  ["expect", "expect"],
+  ["host", "host"],
   ["keep-alive", "hop-by-hop"],
   ["proxy-authenticate", "hop-by-hop"],
   ["proxy-authorization", "hop-by-hop"],
@@ -78,4 +80,11 @@ export function withoutNominated(fields: string[], connection: string): string[]
 
 export function withoutNames(fields: Fields, isUnwanted: (name: string) => boolean): string[] {
   return fields.filter((_, at) => !isUnwanted(fields[at - (at % 2)] as string));
+}
+
+/** As lines of a head. */
+export function renderFields(fields: Fields): string {
+  let lines = "";
+  for (let at = 0; at < fields.length; at += 2) lines += `${fields[at]}: ${fields[at + 1]}\r\n`;
+  return lines;
 }

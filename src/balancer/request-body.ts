@@ -1,14 +1,24 @@
-import type { IncomingMessage } from "node:http";
 import type { Clock } from "../base/clock.ts";
+import { type Blocks, HeldBody } from "./blocks.ts";
 import type { HeldBytes } from "./held-bytes.ts";
 import type { Limits } from "./limits.ts";
-import type { Enrolled } from "./roster.ts";
 
 /**
  * `whole`: all of it is held. `large`: as much as may be held is here, and more will come. Else it is no use, and the rest of it
  * is not read.
  */
 export type Received = "whole" | "large" | "too-large" | "too-slow" | "gone";
+
+/** Where a body comes from: calls `take` and `end` of it. */
+export interface BodySource {
+  /** It is wanted: to a client that waits for that it must be said. */
+  invite(): void;
+  /** Nothing more shall come for now. */
+  pause(): void;
+  resume(): void;
+  /** Nobody wants to hear of the client any more. */
+  destroy(): void;
+}
 
 /** Takes what follows after the part of a large body that is held. */
 export interface BodyFollower {
@@ -18,21 +28,29 @@ export interface BodyFollower {
   fail(why: "too-large" | "too-slow"): void;
 }
 
-/** Smaller ones are never made to wait for room. */
+export interface BodyDeps {
+  readonly limits: Limits;
+  readonly held: HeldBytes;
+  readonly blocks: Blocks;
+  readonly clock: Clock;
+}
+
+/** Smaller ones are never made to wait for room, and are kept in the memory that they came in. */
 const smallBytes = 64 << 10;
 /** A client that has its answer may go on sending for so long. */
 const discardMs = 5_000;
 
 /** The body of a client's request: held whole if it is not large, in the chunks that it came in. */
-export class RequestBody implements Enrolled {
-  rosterIndex = 0;
-  readonly #incoming: IncomingMessage;
+export class RequestBody {
+  readonly #source: BodySource;
   readonly #limits: Limits;
   readonly #held: HeldBytes;
   readonly #clock: Clock;
   /** As the client announced it; undefined when it did not. */
   readonly length: number | undefined;
   #chunks: Buffer[] = [];
+  /** Instead of these: a body that is neither small nor will be streamed. */
+  readonly #copy: HeldBody | undefined;
   #size = 0;
   #complete = false;
   /** Of `held`. */
@@ -42,22 +60,21 @@ export class RequestBody implements Enrolled {
   #done: ((received: Received) => void) | undefined;
   #follower: BodyFollower | undefined;
   #replayable = true;
-  #reading = false;
+  #invited = false;
   /** Bytes, once they are not wanted any more. */
   #discarded: number | undefined;
-  #discarding: NodeJS.Timeout | undefined;
+  #discardedSince = 0;
   readonly #startedAt: number;
   #pausedAt: number | undefined;
   #pausedMs = 0;
 
-  /** @param length as the client announced it; `chunked`: it ends when it ends */
-  constructor(
-    incoming: IncomingMessage,
-    length: number | "chunked",
-    deps: { readonly limits: Limits; readonly held: HeldBytes; readonly clock: Clock },
-  ) {
-    this.#incoming = incoming;
-    this.length = length === "chunked" ? undefined : length;
+  /** @param length as the client announced it; undefined: it ends when it ends */
+  constructor(source: BodySource, length: number | undefined, deps: BodyDeps) {
+    this.#source = source;
+    this.length = length;
+    if (length !== undefined && length > smallBytes && length <= deps.limits.holdBytes) {
+      this.#copy = new HeldBody(deps.blocks);
+    }
     this.#limits = deps.limits;
     this.#held = deps.held;
     this.#clock = deps.clock;
@@ -66,7 +83,7 @@ export class RequestBody implements Enrolled {
 
   /** What is held, in order. */
   get chunks(): readonly Buffer[] {
-    return this.#chunks;
+    return this.#copy?.chunks ?? this.#chunks;
   }
 
   /** Of all that has come. */
@@ -89,16 +106,46 @@ export class RequestBody implements Enrolled {
     this.#done = done;
     if (length === 0) {
       this.#complete = true;
-      this.#incoming.resume();
       this.#received("whole");
     } else if (length !== undefined && length > this.#limits.bodyBytes) {
       this.#received("too-large");
     } else if (length !== undefined && length <= smallBytes) {
       this.#held.take(length);
       this.#taken = length;
-      this.#read();
+      this.#invite();
     } else {
       this.#reserve(Math.min(length ?? Number.POSITIVE_INFINITY, this.#limits.holdBytes));
+    }
+  }
+
+  /** The next piece has come. @returns true when it is kept: then its memory is ours from now on */
+  take(chunk: Buffer): boolean {
+    if (this.#discarded !== undefined) {
+      this.#drop(chunk);
+      return false;
+    }
+    this.#size += chunk.length;
+    if (this.#copy !== undefined) {
+      this.#copy.append(chunk);
+      return false;
+    }
+    if (this.#size > this.#limits.bodyBytes) this.fail("too-large");
+    else if (this.#follower !== undefined) this.#pass(this.#follower, chunk);
+    else this.#hold(chunk);
+    return true;
+  }
+
+  /** Nothing more will come. */
+  end(): void {
+    if (this.#complete) return;
+    this.#complete = true;
+    this.#received("whole");
+    this.#follower?.end();
+    this.#follower = undefined;
+    // Of what was reserved for a body that did not say its length.
+    if (this.#replayable && this.#taken > this.#size) {
+      this.#held.give(this.#taken - this.#size);
+      this.#taken = this.#size;
     }
   }
 
@@ -117,20 +164,22 @@ export class RequestBody implements Enrolled {
   resume(): void {
     if (this.#pausedAt !== undefined) this.#pausedMs += this.#clock.monotonic() - this.#pausedAt;
     this.#pausedAt = undefined;
-    this.#incoming.resume();
+    this.#source.resume();
   }
 
-  /** The client sends so slowly that it may do so for ever. */
-  get isTooSlow(): boolean {
-    if (this.#complete || this.#pausedAt !== undefined || this.#waiting !== undefined) return false;
-    const { bodyMs, bodyBytesPerS } = this.#limits;
-    const allowedMs = bodyMs + (this.#size / bodyBytesPerS) * 1000;
-    return this.#clock.monotonic() - this.#startedAt - this.#pausedMs > allowedMs;
+  /** Ends it when it comes so slowly that it may do so for ever. */
+  tick(): void {
+    if (this.#complete) return;
+    if (this.#discarded === undefined) {
+      if (this.#isTooSlow) this.fail("too-slow");
+    } else if (this.#clock.monotonic() - this.#discardedSince > discardMs) {
+      this.#source.destroy();
+    }
   }
 
   /** It is no use any more: whoever waits for it is told why. */
   fail(why: "too-large" | "too-slow"): void {
-    this.#incoming.pause();
+    this.#source.pause();
     this.#received(why);
     this.#follower?.fail(why);
     this.#follower = undefined;
@@ -140,10 +189,8 @@ export class RequestBody implements Enrolled {
   discard(): void {
     if (this.#complete) return;
     this.#discarded = 0;
-    this.#read();
+    this.#discardedSince = this.#clock.monotonic();
     this.resume();
-    this.#discarding = setTimeout(() => this.#incoming.destroy(), discardMs);
-    this.#incoming.on("close", () => clearTimeout(this.#discarding));
   }
 
   /** The client is gone. */
@@ -156,9 +203,17 @@ export class RequestBody implements Enrolled {
     if (this.#waiting !== undefined) this.#held.giveUp(this.#waiting);
     this.#waiting = undefined;
     this.#chunks = [];
+    this.#copy?.release();
     this.#replayable = false;
     this.#held.give(this.#taken);
     this.#taken = 0;
+  }
+
+  get #isTooSlow(): boolean {
+    if (this.#pausedAt !== undefined || this.#waiting !== undefined) return false;
+    const { bodyMs, bodyBytesPerS } = this.#limits;
+    const allowedMs = bodyMs + (this.#size / bodyBytesPerS) * 1000;
+    return this.#clock.monotonic() - this.#startedAt - this.#pausedMs > allowedMs;
   }
 
   #reserve(bytes: number): void {
@@ -167,28 +222,18 @@ export class RequestBody implements Enrolled {
       this.#waiting = undefined;
       this.#pausedMs += this.#clock.monotonic() - waitsFrom;
       this.#taken = bytes;
-      this.#read();
+      this.#invite();
+      this.#source.resume();
     };
     this.#waiting = go;
     if (this.#held.reserve(bytes, go)) go();
+    else this.#source.pause();
   }
 
-  #read(): void {
-    if (this.#reading) return;
-    this.#reading = true;
-    this.#incoming.on("data", (chunk: Buffer) => this.#take(chunk));
-    this.#incoming.on("end", () => this.#end());
-  }
-
-  #take(chunk: Buffer): void {
-    if (this.#discarded !== undefined) {
-      this.#drop(chunk);
-      return;
-    }
-    this.#size += chunk.length;
-    if (this.#size > this.#limits.bodyBytes) this.fail("too-large");
-    else if (this.#follower !== undefined) this.#pass(this.#follower, chunk);
-    else this.#hold(chunk);
+  #invite(): void {
+    if (this.#invited) return;
+    this.#invited = true;
+    this.#source.invite();
   }
 
   #hold(chunk: Buffer): void {
@@ -200,7 +245,7 @@ export class RequestBody implements Enrolled {
 
   #drop(chunk: Buffer): void {
     this.#discarded = (this.#discarded ?? 0) + chunk.length;
-    if (this.#discarded > this.#limits.holdBytes) this.#incoming.destroy();
+    if (this.#discarded > this.#limits.holdBytes) this.#source.destroy();
   }
 
   #pass(follower: BodyFollower, chunk: Buffer): void {
@@ -208,22 +253,9 @@ export class RequestBody implements Enrolled {
     if (!follower.write(chunk)) this.#pause();
   }
 
-  #end(): void {
-    this.#complete = true;
-    clearTimeout(this.#discarding);
-    this.#received("whole");
-    this.#follower?.end();
-    this.#follower = undefined;
-    // Of what was reserved for a body that did not say its length.
-    if (this.#replayable && this.#taken > this.#size) {
-      this.#held.give(this.#taken - this.#size);
-      this.#taken = this.#size;
-    }
-  }
-
   #pause(): void {
     this.#pausedAt ??= this.#clock.monotonic();
-    this.#incoming.pause();
+    this.#source.pause();
   }
 
   #received(received: Received): void {

@@ -1,4 +1,4 @@
-import type { Fields } from "./fields.ts";
+import { type Fields, renderFields } from "./fields.ts";
 import type { HeldAnswer } from "./reply.ts";
 import type { RequestBody } from "./request-body.ts";
 import type { Tally } from "./tally.ts";
@@ -33,8 +33,7 @@ const withBody = new Set(["POST", "PUT", "PATCH"]);
 
 /** Request line and fields for a server at `host`, with the empty line that ends them; latin1. */
 export function renderRequestHead({ method, path, fields, body }: ForwardRequest, host: string) {
-  let head = `${method} ${path} HTTP/1.1\r\nHost: ${host}\r\n`;
-  for (let at = 0; at < fields.length; at += 2) head += `${fields[at]}: ${fields[at + 1]}\r\n`;
+  const head = `${method} ${path} HTTP/1.1\r\nHost: ${host}\r\n${renderFields(fields)}`;
   const length = body.complete ? body.size : body.length;
   if (length === undefined) return `${head}Transfer-Encoding: chunked\r\n\r\n`;
   if (length === 0 && !withBody.has(method)) return `${head}\r\n`;

@@ -41,7 +41,7 @@ function parse(pieces: readonly Buffer[], method = "POST"): Parsed {
     return { kind: "answer", status: head?.status ?? 0, body, reusable };
   } catch (error) {
     if (error instanceof assert.AssertionError) throw error;
-    assert.equal((error as Error).name, "MalformedAnswerError");
+    assert.equal((error as Error).name, "MalformedMessageError");
     return { kind: "malformed", message: (error as Error).message };
   }
 }

@@ -389,6 +389,22 @@ describe("what can't be sent again", () => {
     assert.deepEqual((await balancing.status()).retries_by_reason, { unreachable: 1 });
   });
 
+  test("is a request that comes too slowly when its answer has begun: that is cut", async () => {
+    await using server = await startRawServer((_head, write) => {
+      write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
+    });
+    const slow = { ...limits, bodyMs: 300, bodyBytesPerS: 1_000_000 };
+    await using balancing = await balance([server], { limits: slow });
+    using client = await openRaw(balancing.url);
+    client.say("POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n");
+    client.say("x".repeat(2_000));
+    await client.hear(/data: 1/);
+    const heard = await client.hearAll();
+    assert.doesNotMatch(heard, /408|balancer/);
+    assert.doesNotMatch(heard, /\r\n0\r\n/);
+    await until(async () => (await balancing.status()).in_flight === 0);
+  });
+
   test("is an answer that has begun: the client sees that it is not complete", async () => {
     await using server = await startRawServer((_head, write, close) => {
       write("HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n");
