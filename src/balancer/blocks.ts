@@ -1,5 +1,6 @@
-/** As much as one read brings at most. */
-export const blockBytes = 64 << 10;
+/** As much as one read brings at most: all of a usual body, if it has come. */
+export const readBytes = 256 << 10;
+const blockBytes = 64 << 10;
 /** Free ones beyond these are left to the garbage collector. */
 const maxFree = 512;
 

@@ -1,4 +1,6 @@
 import type { Socket } from "node:net";
+import { readInto } from "./accepted-socket.ts";
+import { readBytes } from "./blocks.ts";
 import { askWhetherThere } from "./half-open.ts";
 import { MalformedMessageError } from "./malformed-message.ts";
 import { Reply } from "./reply.ts";
@@ -20,8 +22,8 @@ const farewellMs = 5_000;
 /** What is known of a request that could not be read. */
 const unreadable = { method: "", minorVersion: 1, keepAlive: false } as const;
 
-/** Smaller pieces are left to the garbage collector. */
-const largeBytes = 16 << 10;
+/** What any client says goes through it, one read at a time. */
+const shared = Buffer.allocUnsafeSlow(readBytes);
 
 /** A client's socket: one request after the other, each answered before the next one is looked at. */
 export class ClientConnection implements BodySource, Enrolled {
@@ -32,8 +34,6 @@ export class ClientConnection implements BodySource, Enrolled {
   /** Read from the socket, but not yet wanted. */
   #rest: Buffer | undefined;
   #isFeeding = false;
-  /** A part of what the parser is given is: its memory must stay. */
-  #isKept = false;
   #isPaused = false;
   #isFlowing = true;
   /** Of the request at hand. */
@@ -52,18 +52,17 @@ export class ClientConnection implements BodySource, Enrolled {
   #farewellSince: number | undefined;
   #requests = 0;
 
-  constructor(socket: Socket, owner: ClientOwner) {
+  /** @param accepted paused: nothing of it is read yet */
+  constructor(accepted: Socket, owner: ClientOwner) {
+    const socket = readInto(accepted, shared, (bytes) => this.#read(shared.subarray(0, bytes)));
     this.#socket = socket;
     this.#owner = owner;
     this.#idleSince = owner.clock.monotonic();
     this.#parser = new RequestParser({
       onHead: (head) => this.#begin(head),
-      onData: (chunk) => {
-        if (this.#body?.take(chunk) === true) this.#isKept = true;
-      },
+      onData: (chunk) => this.#body?.take(chunk),
       onEnd: () => this.#complete(),
     });
-    socket.on("data", (chunk) => this.#read(chunk));
     socket.on("end", () => this.#readEnd());
     socket.on("drain", () => this.#reply?.onDrain?.());
     // What it is about follows: the end of the connection.
@@ -148,11 +147,11 @@ export class ClientConnection implements BodySource, Enrolled {
     const bytes = this.#rest;
     if (bytes === undefined) return;
     this.#rest = undefined;
-    this.#isKept = false;
     let at = 0;
     while (at < bytes.length && this.#isWanted) at = this.#parser.read(bytes, at);
-    if (at < bytes.length && this.#farewellSince === undefined) this.#rest = bytes.subarray(at);
-    else if (!this.#isKept) giveBack(bytes);
+    if (at < bytes.length && this.#farewellSince === undefined) {
+      this.#rest = Buffer.from(bytes.subarray(at));
+    }
   }
 
   get #isWanted(): boolean {
@@ -257,9 +256,4 @@ export class ClientConnection implements BodySource, Enrolled {
     this.#reply?.close();
     this.#owner.onClosed(this);
   }
-}
-
-/** Frees the memory of what was read, which nobody looks at any more: the collector would leave it for long. */
-function giveBack({ buffer, length }: Buffer): void {
-  if (length >= largeBytes && buffer.byteLength === length) (buffer as ArrayBuffer).transfer(0);
 }

@@ -1,7 +1,7 @@
 import { Socket } from "node:net";
 import { errnoName, messageOf } from "../base/errors.ts";
 import { AnswerParser, type AnswerSink } from "./answer-parser.ts";
-import { blockBytes } from "./blocks.ts";
+import { readBytes } from "./blocks.ts";
 import { MalformedMessageError } from "./malformed-message.ts";
 
 /** Where a server listens. */
@@ -56,7 +56,7 @@ const smallBytes = 16 << 10;
 let scratch = Buffer.allocUnsafeSlow(smallBytes);
 
 /** What any connection reads goes through it, one read at a time. */
-const shared = Buffer.allocUnsafeSlow(blockBytes);
+const shared = Buffer.allocUnsafeSlow(readBytes);
 
 /** One socket to a server: carries one request at a time, one after the other. */
 export class Connection {

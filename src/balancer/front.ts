@@ -46,7 +46,8 @@ export class Front implements ClientOwner, AsyncDisposable {
     this.limits = deps.limits;
     this.clock = deps.clock;
     // A client may shut its own side after the request: that alone does not mean that it has gone.
-    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    const options = { allowHalfOpen: true, noDelay: true, pauseOnConnect: true };
+    this.#server = createServer(options, (socket) => {
       this.#connections.add(new ClientConnection(socket, this));
     });
   }

@@ -35,7 +35,7 @@ export interface BodyDeps {
   readonly clock: Clock;
 }
 
-/** Smaller ones are never made to wait for room, and are kept in the memory that they came in. */
+/** Smaller ones are never made to wait for room. */
 const smallBytes = 64 << 10;
 /** A client that has its answer may go on sending for so long. */
 const discardMs = 5_000;
@@ -50,7 +50,7 @@ export class RequestBody {
   readonly length: number | undefined;
   #chunks: Buffer[] = [];
   /** Instead of these: a body that is neither small nor will be streamed. */
-  readonly #copy: HeldBody | undefined;
+  readonly #blocks: HeldBody | undefined;
   #size = 0;
   #complete = false;
   /** Of `held`. */
@@ -73,7 +73,7 @@ export class RequestBody {
     this.#source = source;
     this.length = length;
     if (length !== undefined && length > smallBytes && length <= deps.limits.holdBytes) {
-      this.#copy = new HeldBody(deps.blocks);
+      this.#blocks = new HeldBody(deps.blocks);
     }
     this.#limits = deps.limits;
     this.#held = deps.held;
@@ -83,7 +83,7 @@ export class RequestBody {
 
   /** What is held, in order. */
   get chunks(): readonly Buffer[] {
-    return this.#copy?.chunks ?? this.#chunks;
+    return this.#blocks?.chunks ?? this.#chunks;
   }
 
   /** Of all that has come. */
@@ -118,21 +118,17 @@ export class RequestBody {
     }
   }
 
-  /** The next piece has come. @returns true when it is kept: then its memory is ours from now on */
-  take(chunk: Buffer): boolean {
+  /** The next piece has come. @param chunk is used again after the call */
+  take(chunk: Buffer): void {
     if (this.#discarded !== undefined) {
       this.#drop(chunk);
-      return false;
+      return;
     }
     this.#size += chunk.length;
-    if (this.#copy !== undefined) {
-      this.#copy.append(chunk);
-      return false;
-    }
-    if (this.#size > this.#limits.bodyBytes) this.fail("too-large");
-    else if (this.#follower !== undefined) this.#pass(this.#follower, chunk);
-    else this.#hold(chunk);
-    return true;
+    if (this.#blocks !== undefined) this.#blocks.append(chunk);
+    else if (this.#size > this.#limits.bodyBytes) this.fail("too-large");
+    else if (this.#follower !== undefined) this.#pass(this.#follower, Buffer.from(chunk));
+    else this.#hold(Buffer.from(chunk));
   }
 
   /** Nothing more will come. */
@@ -203,7 +199,7 @@ export class RequestBody {
     if (this.#waiting !== undefined) this.#held.giveUp(this.#waiting);
     this.#waiting = undefined;
     this.#chunks = [];
-    this.#copy?.release();
+    this.#blocks?.release();
     this.#replayable = false;
     this.#held.give(this.#taken);
     this.#taken = 0;
