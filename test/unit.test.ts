@@ -5,6 +5,8 @@ import "./agent/environment.test.ts";
 import "./agent/examine-server.test.ts";
 import "./agent/node-share.test.ts";
 import "./agent/plan-watch.test.ts";
+import "./agent/request-journals.test.ts";
+import "./agent/server-identity.test.ts";
 import "./agent/shutdown.test.ts";
 import "./agent/sweep.test.ts";
 import "./agent/unit-run.test.ts";

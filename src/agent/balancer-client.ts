@@ -23,7 +23,14 @@ export interface BalancerClient extends AsyncDisposable {
   /** `http://127.0.0.1:{port}/eh/{token}/{account}`: a leaf's index and path follow. */
   prefix(account: string): string;
   /** The servers that are up, each time all of them. */
-  route(servers: readonly Backend[], options: { expected: boolean; timeoutS: number }): void;
+  route(servers: readonly Backend[], options: RouteOptions): void;
+  /**
+   * Requests of a leaf have a journal from now on, also at a balancer that takes the place of this one.
+   * @param onOff told once that nothing more is kept, and why
+   */
+  openJournal(account: string, leaf: number, files: JournalFiles, onOff: OnOff): void;
+  /** Resolves when nothing more is written to the journals of an account, or of one of its leaves; or nobody says so in time. */
+  closeJournals(account: string, leaf?: number): Promise<void>;
   /**
    * The counts of an account, or of a leaf of it by its index alone, which are forgotten there; undefined when the balancer
    * was replaced or does not answer.
@@ -35,9 +42,36 @@ export interface BalancerClient extends AsyncDisposable {
   readonly engines: ReadonlyMap<string, Engine>;
 }
 
+export interface RouteOptions {
+  readonly expected: boolean;
+  readonly timeoutS: number;
+  /** Of all servers that are up, which give equal answers; undefined: they do not, or nobody knows. */
+  readonly identity: string | undefined;
+}
+
+export interface JournalFiles {
+  /** Of earlier evaluations. */
+  readonly read: readonly string[];
+  /** Begins the names of those that are written: each balancer writes to its own. */
+  readonly write: string;
+  readonly limitBytes: number;
+  readonly budget: { readonly name: string; readonly limitBytes: number };
+}
+
+type OnOff = (reason: string) => void;
+
 export interface BalancerEvents {
   readonly onListening: (pid: number, port: number) => void;
   readonly onEnd: (pid: number, how: string) => void;
+}
+
+interface OpenJournal {
+  readonly account: string;
+  readonly part: string;
+  readonly files: JournalFiles;
+  /** Files that balancers were told to write. */
+  readonly own: string[];
+  readonly onOff: OnOff;
 }
 
 const answerTimeoutMs = 3_000;
@@ -58,6 +92,27 @@ export async function openBalancer(
   let servedNow: ReadonlyMap<string, Counts> = new Map();
   let engines: ReadonlyMap<string, Engine> = new Map();
   const counting = new Set<() => void>();
+  const journals = new Map<string, OpenJournal>();
+  const closing = new Map<string, () => void>();
+  /** A balancer that takes another's place writes to files of its own. */
+  let lives = 0;
+  const journalOrder = (journal: OpenJournal): BalancerOrder => {
+    const { account, part, files, own } = journal;
+    const { read, limitBytes, budget } = files;
+    const write = `${files.write}.${lives}`;
+    const order: BalancerOrder = {
+      type: "journal",
+      account,
+      part,
+      read: [...read],
+      own: [...own],
+      write,
+      limit_bytes: limitBytes,
+      budget: { name: budget.name, limit_bytes: budget.limitBytes },
+    };
+    if (!own.includes(write)) own.push(write);
+    return order;
+  };
   const child: Child<BalancerOrder> = keepChild<BalancerOrder, BalancerReport>({
     ...place,
     name: "balancer",
@@ -70,6 +125,8 @@ export async function openBalancer(
         token,
         attempt_timeout_s: routes?.attempt_timeout_s ?? 600,
       },
+      // Before any request can find a server.
+      ...[...journals.values()].map(journalOrder),
       ...(routes === undefined ? [] : [routes]),
     ],
     onReport: (report) => {
@@ -79,6 +136,10 @@ export async function openBalancer(
         servedNow = new Map(Object.entries(report.servers));
         engines = new Map(Object.entries(report.engines));
         for (const go of counting) go();
+      } else if (report.type === "journal-off") {
+        journals.get(settlingKey(report.account, report.part))?.onOff(report.reason);
+      } else if (report.type === "journal-closed") {
+        closing.get(settlingKey(report.account, report.part))?.();
       } else if (report.type === "settled") {
         settling.get(settlingKey(report.account, report.part))?.(
           sumCounts(Object.values(report.parts)),
@@ -91,6 +152,8 @@ export async function openBalancer(
       engines = new Map();
       for (const go of counting) go();
       for (const give of settling.values()) give(undefined);
+      for (const end of closing.values()) end();
+      lives += 1;
       events.onEnd(pid, how);
     },
     closeGraceMs: 2_000,
@@ -101,14 +164,36 @@ export async function openBalancer(
       return engines;
     },
     prefix: (account) => `http://127.0.0.1:${port}/eh/${token}/${account}`,
-    route: (servers, { expected, timeoutS }) => {
+    route: (servers, { expected, timeoutS, identity }) => {
       routes = {
         type: "servers",
         servers: [...servers],
         expected,
         attempt_timeout_s: timeoutS,
+        ...(identity !== undefined && { identity }),
       };
       child.send(routes);
+    },
+    openJournal: (account, leaf, files, onOff) => {
+      const journal = { account, part: `${leaf}`, files, own: [], onOff };
+      journals.set(settlingKey(account, journal.part), journal);
+      child.send(journalOrder(journal));
+    },
+    closeJournals: async (account, leaf) => {
+      const part = leaf === undefined ? undefined : `${leaf}`;
+      const closed = [...journals].filter(
+        ([, one]) => one.account === account && (part === undefined || one.part === part),
+      );
+      if (closed.length === 0) return;
+      for (const [key] of closed) journals.delete(key);
+      const key = settlingKey(account, part);
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const timer = setTimeout(resolve, answerTimeoutMs);
+      closing.set(key, resolve);
+      child.send({ type: "close-journal", account, ...(part !== undefined && { part }) });
+      await promise;
+      clearTimeout(timer);
+      closing.delete(key);
     },
     served: async () => {
       const { promise, resolve } = Promise.withResolvers<void>();

@@ -13,6 +13,7 @@ import {
   reportExcused,
   strike,
 } from "./leaf-failures.ts";
+import type { JournalLeaf, RequestJournals } from "./request-journals.ts";
 import { fingerprintOf, openLeaves, readUnitState, type WorkUnit } from "./unit.ts";
 import type { BatchHarness, RunEnd } from "./warm-harness.ts";
 
@@ -29,6 +30,8 @@ export interface BatchDeps {
   readonly request: (attempt: number) => BatchRequest;
   /** What the requests of an account, or of one of its leaves by its index, came to; undefined: nobody knows. */
   readonly settle: (account: string, leaf?: number) => Promise<Counts | undefined>;
+  /** Of the unit; undefined: nothing is kept. */
+  readonly journals?: RequestJournals | undefined;
   /** Servers or balancer were not well since then, or are not now: failed requests say nothing about the leaf. */
   readonly disturbedSince: (at: number) => Promise<boolean>;
   /** The unit is given up, and the leaves that brought it about are pardoned. */
@@ -136,6 +139,7 @@ export class BatchRun {
       ] as WorkUnit["plan"]["leaves"][LeafId];
       return { id, name, source, overrides, fingerprint: fingerprintOf(unit, id) };
     });
+    await this.#openJournals(asked.id, leaves);
     // Before a leaf and between two of them is the time to stop for whoever is in no hurry.
     const enough = new AbortController();
     let isAtLeaf = false;
@@ -163,6 +167,7 @@ export class BatchRun {
     );
     yielding.removeEventListener("abort", yieldNow);
     await this.#work;
+    await this.#deps.journals?.close(asked.id);
     if (end.kind === "ended") this.#cpuS += end.ended.cpu_s;
     if (this.#broken !== undefined) throw this.#broken.error;
     // The child may have begun another leaf before it heard that it was enough.
@@ -206,14 +211,16 @@ export class BatchRun {
         const times = { load_s, requests_s, total_s };
         const served = await this.#settleLeaf(leaf);
         const body = { fingerprint, result, outcome, n_samples, n_requests, ...times, ...served };
-        return await events.publish("leaf.done", subject, body);
+        await events.publish("leaf.done", subject, body);
+        return await this.#dropJournal(leaf);
       }
       case "leaf_invalid": {
         this.#drop(leaf);
         breaker.succeeded();
         const { path: result, reason } = message;
         const body = { fingerprint, result, reason, ...(await this.#settleLeaf(leaf)) };
-        return await events.publish("leaf.invalid", subject, body);
+        await events.publish("leaf.invalid", subject, body);
+        return await this.#dropJournal(leaf);
       }
       case "leaf_failed":
         return await this.#fail(leaf, message);
@@ -260,6 +267,8 @@ export class BatchRun {
       await reportExcused(this.#deps, { ...this.#subject, leaf }, failure);
       throw new PlaceFullError(leaf, failure);
     }
+    // Its answers may be the cause.
+    await this.#dropJournal(leaf);
     const isDead = await strike(this.#deps, this.#subject, this.#attempt(leaf), failure);
     if (!isDead) this.#failed += 1;
     const trip = breaker.failed(leaf, failure.class, failure.message);
@@ -270,8 +279,28 @@ export class BatchRun {
   async #excuse(leaf: LeafId, reason: string): Promise<void> {
     const { ending, releaseReason } = this.#deps;
     const why = ending.aborted ? releaseReason() : reason;
-    if (why === "unit-stopped") return;
+    if (why === "unit-stopped") {
+      // So may those of leaves that have not failed yet.
+      await this.#dropJournal(leaf);
+      return;
+    }
     await excuse(this.#deps, this.#subject, this.#attempt(leaf), why);
+  }
+
+  async #openJournals(account: string, leaves: readonly JournalLeaf[]): Promise<void> {
+    const { journals, events } = this.#deps;
+    await journals?.open(account, leaves, (leaf, reason) => {
+      void events.publish("journal.off", { ...this.#subject, leaf }, { reason }).catch(() => {});
+    });
+  }
+
+  /** Nothing of the leaf is given to a later evaluation: only what was cut off is. */
+  async #dropJournal(leaf: LeafId): Promise<void> {
+    const account = this.#accounts.at(-1);
+    const index = this.#asked.indexOf(leaf);
+    if (account === undefined || index < 0) return;
+    const fingerprint = fingerprintOf(this.#deps.unit, leaf);
+    await this.#deps.journals?.drop(account, index, { id: leaf, fingerprint });
   }
 
   #attempt(leaf: LeafId): FailedAttempt {

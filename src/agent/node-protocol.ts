@@ -67,6 +67,8 @@ export const NodeReport = z.discriminatedUnion("type", [
     port: z.int(),
     url: z.string(),
     start_s: z.number(),
+    /** Of servers that give equal answers. */
+    identity: z.string(),
     /** It calls its model otherwise. */
     warning: z.string().optional(),
     /** Its log-probabilities of the probe, where the unit needs such. */

@@ -16,6 +16,10 @@ export interface ServerProcess extends AsyncDisposable {
   readonly membership: Membership;
   /** OPENAI_API_KEY of its environment. */
   readonly apiKey: string;
+  /** In which its command runs. */
+  readonly env: NodeJS.ProcessEnv;
+  /** Variables of it that its share of the node has set. */
+  readonly share: readonly string[];
   readonly exited: ChildGroup["exited"];
 }
 
@@ -45,9 +49,10 @@ export async function startServerProcess(
   const { port, startAttempt, clock } = options;
   const life = randomBytes(8).toString("hex");
   const inherited = withoutProxies(options.env);
+  const share = shareOfNode(inherited, spec.share, await nodeResources());
   const base = {
     ...inherited,
-    ...shareOfNode(inherited, spec.share, await nodeResources()),
+    ...share,
     ...spec.env,
     NO_COLOR: "1",
     EH_PORT: String(port),
@@ -73,6 +78,8 @@ export async function startServerProcess(
       log,
       membership,
       apiKey: env["OPENAI_API_KEY"] ?? "",
+      env,
+      share: Object.keys(share),
       exited: group.exited,
       [Symbol.asyncDispose]: () => endServer(group, membership, clock),
     };

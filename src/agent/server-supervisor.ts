@@ -6,6 +6,7 @@ import { askHealth, askModels } from "./health.ts";
 import { readLogTail } from "./log-tail.ts";
 import type { NodeReport, ServerSpec } from "./node-protocol.ts";
 import { choosePort } from "./ports.ts";
+import { identifyServer } from "./server-identity.ts";
 import { type ServerProcess, startServerProcess } from "./server-process.ts";
 import { findPortOwner } from "./socket-owner.ts";
 
@@ -111,7 +112,16 @@ async function oneLife(
     const url = `http://${spec.host}:${port}`;
     const start_s = (clock.monotonic() - startedAt) / 1000;
     const { kind: _, echo, ...findings } = examined;
-    const body = { ...about, start_attempt: startAttempt, port, url, start_s, ...findings };
+    const identity = await identifyServer({ ...server, spec, models: admitted.names });
+    const body = {
+      ...about,
+      start_attempt: startAttempt,
+      port,
+      url,
+      start_s,
+      identity,
+      ...findings,
+    };
     const announce = () => report({ type: "healthy", ...body, ...(echo && { echo: [...echo] }) });
     announce();
     const reason = await watchHealth(spec, port, watched, clock, {

@@ -55,6 +55,8 @@ const loadEveryMs = 60_000;
 interface ServerState {
   readonly spec: ServerSpec;
   url: string | undefined;
+  /** Of servers that give equal answers. */
+  identity: string;
   /** Requests that it had answered when it became healthy: what the balancer says of them comes a moment later. */
   answeredBefore: Promise<number>;
   barrenLives: number;
@@ -105,7 +107,9 @@ export function openServers(options: ServersOptions): Servers {
     const up = states.flatMap(({ spec, url }) =>
       url === undefined ? [] : [{ id: `${spec.server}`, url }],
     );
-    balancer.route(up, { expected: true, timeoutS: assigned?.timeoutS ?? 600 });
+    const identities = new Set(states.flatMap(({ url, identity }) => (url ? [identity] : [])));
+    const [identity] = identities.size === 1 ? identities : [];
+    balancer.route(up, { expected: true, timeoutS: assigned?.timeoutS ?? 600, identity });
   };
 
   /** The others go on without it; the last one's end is the end of all. */
@@ -175,6 +179,7 @@ export function openServers(options: ServersOptions): Servers {
       // Asked before the balancer may use it.
       if (state.url === undefined) state.answeredBefore = answeredBy(state);
       state.url = url;
+      state.identity = report.identity;
       state.wasHealthy = true;
     } else {
       if (report.type !== "starting" || state.wasHealthy) disturbed();
@@ -284,6 +289,7 @@ function newState(spec: ServerSpec): ServerState {
   return {
     spec,
     url: undefined,
+    identity: "",
     answeredBefore,
     barrenLives: 0,
     wasHealthy: false,

@@ -5,9 +5,10 @@ import { foldStrikes } from "../queue/strikes.ts";
 import type { BatchDeps } from "./batch-run.ts";
 import { Breaker } from "./breaker.ts";
 import { pardon } from "./leaf-failures.ts";
+import type { JournalLeaf } from "./request-journals.ts";
 import { runSlot, type SlotDeps, SlotRoom } from "./slot.ts";
 import { sweepLeftovers } from "./sweep.ts";
-import { fingerprintsOf, openLeaves, readUnitState, type WorkUnit } from "./unit.ts";
+import { fingerprintOf, fingerprintsOf, openLeaves, readUnitState, type WorkUnit } from "./unit.ts";
 import type { BatchHarness } from "./warm-harness.ts";
 
 /** Why a unit was given up. */
@@ -19,7 +20,15 @@ export interface UnitStop {
 export interface UnitRunDeps
   extends Pick<
     BatchDeps,
-    "unit" | "owner" | "job" | "request" | "settle" | "disturbedSince" | "events" | "clock"
+    | "unit"
+    | "owner"
+    | "job"
+    | "request"
+    | "settle"
+    | "journals"
+    | "disturbedSince"
+    | "events"
+    | "clock"
   > {
   readonly queue: Queue;
   readonly harness: BatchHarness;
@@ -52,6 +61,7 @@ export async function runUnit(deps: UnitRunDeps): Promise<UnitOutcome> {
   const stop = await runSlots(deps);
   // Also when it is not done: nobody will know this owner as gone once it has said good-bye.
   await sweepLeftovers(unit.directory, { now: clock.now(), isGone: deps.isGone });
+  await deps.journals?.sweep(await openLeavesOf(unit));
   if (stop !== undefined) {
     const body = { reason: stop.reason, class: stop.class };
     const record = { ...body, owner: deps.owner, at: new Date(clock.now()).toISOString() };
@@ -66,6 +76,14 @@ export async function runUnit(deps: UnitRunDeps): Promise<UnitOutcome> {
   const duration_s = (clock.monotonic() - startedAt) / 1000;
   await events.publish("unit.ended", subject, { ...counts, duration_s });
   return { kind: "ended", open: counts.open };
+}
+
+/** Those that are still to be evaluated. */
+export async function openLeavesOf(unit: WorkUnit): Promise<JournalLeaf[]> {
+  const state = await readUnitState(unit);
+  const leaves = fingerprintsOf(unit).map(([leaf]) => leaf);
+  const open = openLeaves(unit, leaves, state);
+  return open.map((id) => ({ id, fingerprint: fingerprintOf(unit, id) }));
 }
 
 /** @returns why the unit was given up, if it was. */

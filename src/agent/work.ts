@@ -1,3 +1,5 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
 import type { EventSink } from "../events/event.ts";
 import { openFsQueue } from "../queue/fs-queue.ts";
 import type { Queue } from "../queue/queue.ts";
@@ -9,14 +11,21 @@ import type { Manifest } from "../run/manifest.ts";
 import { type Plan, serverCommandHash } from "../run/plan.ts";
 import { readRun } from "../run/read-run.ts";
 import { logNames } from "./agent-logs.ts";
+import type { BalancerClient } from "./balancer-client.ts";
 import type { BatchRequest } from "./batch-run.ts";
 import { childEnvironment, evaluationVariables } from "./environment.ts";
 import type { JobContext, JobProcesses, Serving } from "./job.ts";
 import { openPlanWatch } from "./plan-watch.ts";
 import type { Reaper } from "./reaper.ts";
+import {
+  journalsRoot,
+  openRequestJournals,
+  type RequestJournals,
+  sweepJournals,
+} from "./request-journals.ts";
 import type { Shutdown } from "./shutdown.ts";
 import { fingerprintsOf, openLeaves, readUnitState, type WorkUnit, workUnit } from "./unit.ts";
-import { runUnit, type UnitOutcome } from "./unit-run.ts";
+import { openLeavesOf, runUnit, type UnitOutcome } from "./unit-run.ts";
 import { serverSpecs } from "./unit-servers.ts";
 
 /** lm_eval's own patience with the balancer, which has its own with the servers. */
@@ -57,7 +66,10 @@ export async function workThroughPlan(deps: WorkDeps): Promise<boolean> {
       if (outcome.kind === "stopped") givenUp.add(unit.planned.id);
     }
     if (shutdown.draining.aborted) return false;
-    if (!worked && !watch.changed.aborted) return await isComplete(units);
+    if (!worked && !watch.changed.aborted) {
+      await sweepAllJournals(deps, units);
+      return await isComplete(units);
+    }
   }
 }
 
@@ -117,6 +129,7 @@ async function workOn(
     slots: isServerless || plan.in_config_order ? 1 : profile.slots,
     request: await requestMaker(deps, unit, serving),
     settle: async (account, leaf) => await serving?.balancer.settle(account, leaf),
+    journals: await journalsOf(deps, unit, serving?.balancer),
     disturbedSince: async (at) => (await serving?.servers.disturbedSince(at)) === true,
     begin: (onFailed) => {
       const specs = serverSpecs(unit, logNames(context.layout, plan.job_name, context.job));
@@ -137,6 +150,37 @@ async function workOn(
     draining: AbortSignal.any([shutdown.draining, planChanged]),
     aborting: shutdown.aborting,
   });
+}
+
+async function journalsOf(
+  { context, shutdown }: WorkDeps,
+  unit: WorkUnit,
+  balancer: BalancerClient | undefined,
+): Promise<RequestJournals | undefined> {
+  const { journal } = unit.profile;
+  if (journal === null || balancer === undefined) return undefined;
+  const { owner, env } = context;
+  const root = await journalsRoot(unit, childEnvironment(env, owner), shutdown.aborting);
+  const directory = join(root, unit.planned.id);
+  return openRequestJournals({ directory, owner, limitBytes: journal.limit_bytes, balancer });
+}
+
+/** Whoever was killed after its last leaf has left that one's journal. */
+async function sweepAllJournals(
+  { context, shutdown }: WorkDeps,
+  units: readonly WorkUnit[],
+): Promise<void> {
+  const env = childEnvironment(context.env, context.owner);
+  for (const alike of Map.groupBy(units, ({ profile }) => profile.journal?.directory).values()) {
+    const [first] = alike;
+    if (first === undefined || first.profile.journal === null) continue;
+    const root = await journalsRoot(first, env, shutdown.aborting);
+    const there = new Set(await readdir(root).catch(() => []));
+    for (const unit of alike) {
+      const { id } = unit.planned;
+      if (there.has(id)) await sweepJournals(join(root, id), await openLeavesOf(unit));
+    }
+  }
 }
 
 /** What a run request of this unit says, but for its leaves. */

@@ -48,7 +48,7 @@ export const BalancerOrder = z.discriminatedUnion("type", [
   }),
   /**
    * The requests of this part have a journal from now on: an answer of an earlier one is given again, once, before any server
-   * is asked, and what servers answer is written down. The files must be this order's own; they lie in directories that are there.
+   * is asked, and what servers answer is written down. Nobody else may write to its files.
    */
   z.strictObject({
     type: z.literal("journal"),

@@ -1,4 +1,5 @@
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, mkdir, open } from "node:fs/promises";
+import { dirname } from "node:path";
 
 /** What is appended within so long is written at once: a process that is killed loses no more than that. */
 const flushMs = 10;
@@ -127,6 +128,8 @@ export class JournalWriter {
 }
 
 async function create(path: string): Promise<AppendFile> {
+  // Whoever cleans up removes directories that are empty.
+  await mkdir(dirname(path), { recursive: true });
   return await open(path, "wx", 0o600);
 }
 

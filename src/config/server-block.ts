@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { integer, keyName, type NameProblem } from "./fields.ts";
+import { integer, keyName, type NameProblem, name } from "./fields.ts";
 
 const environmentVariables = z.record(
   keyName((key) => problemOf(key, "an environment variable")),
@@ -60,9 +60,18 @@ export const serverFields = {
   journal: z
     .boolean()
     .describe(
-      "Not there yet. Keep answered requests of leaves in progress, so that a restart does not ask again.",
+      "Keep the answered requests of tasks in progress, so that an evaluation that is cut off does not ask them again. Needs a server command.",
     )
     .default(true),
+  journal_dir: name(
+    "Folder for them, expanded by bash on the node, e.g. ${TMPDIR}; null: the run directory, where other nodes find them.",
+  )
+    .nullable()
+    .default(null),
+  journal_max_gib: integer(
+    1,
+    "GiB that they may take per model, and a quarter of it per task; beyond that no more is kept.",
+  ).default(8),
 };
 
 /** `vars` of a model entry: what fills `${NAME}` in its settings. */

@@ -35,13 +35,6 @@ export function warnOfNotDoneYet({
   }
   // Asked for by default too: that alone is not worth a word in every plan.
   const asked = new Set(source.keys([]));
-  const profiles = Object.values(config.models).map(({ profile }) => profile);
-  if (
-    (asked.has("journal") && config.journal) ||
-    profiles.some(({ journal }) => journal === true)
-  ) {
-    warnings.push("journal is not kept: a leaf that is cut off asks its requests again");
-  }
   if (asked.has("legacy") && config.legacy !== "ignore") {
     warnings.push(
       "legacy is not used: results of other tools do not count, their leaves are evaluated",

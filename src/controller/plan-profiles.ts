@@ -52,6 +52,10 @@ function profileSettings(settings: Settings): ProfileSettings {
     request_retries: settings.eval.max_retries,
     phase_timeout_s: settings.eval.phase_timeout_minutes * 60,
     request_cache_dir: settings.request_cache_dir,
+    journal:
+      settings.journal && settings.inference_server_command !== null
+        ? { directory: settings.journal_dir, limit_bytes: settings.journal_max_gib * 2 ** 30 }
+        : null,
     engine: settings.harness_engine,
     offline: settings.offline,
   };

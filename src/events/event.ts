@@ -135,6 +135,8 @@ export const eventBodies = {
     message: z.string(),
     strikes: z.int(),
   }),
+  /** No more answers of the leaf are kept: what it asks from here on is asked again if it is cut off. */
+  "journal.off": z.strictObject({ reason: z.string() }),
   "unit.started": z.strictObject({ generation: z.int() }),
   "unit.failed": z.strictObject({ reason: z.string(), class: z.string(), n: z.int() }),
   "unit.ended": z.strictObject({

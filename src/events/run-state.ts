@@ -76,6 +76,8 @@ export interface UnitState {
   dead: ({ leaf: LeafId } & LeafTrouble)[];
   invalid: { leaf: LeafId; reason: string | null }[];
   requests: number;
+  /** Of these, answered from journals of evaluations that were cut off. */
+  replayed: number;
   prompt_tokens: number | null;
   completion_tokens: number | null;
   /** What its requests came to at each server of each agent, by agents' starts; `engine` of those that serve now. */
@@ -104,6 +106,7 @@ export interface RunState {
   /** Those that have ended too, by start. */
   agents: AgentState[];
   requests: number;
+  replayed: number;
   prompt_tokens: number | null;
   completion_tokens: number | null;
   requests_per_s: number | null;
@@ -135,6 +138,7 @@ export function runStateOf(facts: RunFacts): RunState {
     leaves,
     agents,
     requests: units.reduce((sum, { requests }) => sum + requests, 0),
+    replayed: units.reduce((sum, { replayed }) => sum + replayed, 0),
     prompt_tokens: addKnown(units.map((unit) => unit.prompt_tokens)),
     completion_tokens: addKnown(units.map((unit) => unit.completion_tokens)),
     requests_per_s: addKnown(live.map((agent) => agent.requests_per_s)),
@@ -183,6 +187,7 @@ function openIn({ coverage, dead }: UnitFacts): (leaf: LeafId) => boolean {
 
 interface Activity {
   requests: number;
+  replayed: number;
   prompt_tokens: number | null;
   completion_tokens: number | null;
   first_at: string;
@@ -202,6 +207,7 @@ function activitiesByUnit(
       const all = found.get(unit);
       found.set(unit, {
         requests: (all?.requests ?? 0) + one.requests,
+        replayed: (all?.replayed ?? 0) + one.replayed,
         prompt_tokens: addKnown([all?.prompt_tokens ?? null, one.prompt_tokens]),
         completion_tokens: addKnown([all?.completion_tokens ?? null, one.completion_tokens]),
         first_at: all === undefined || one.first_at < all.first_at ? one.first_at : all.first_at,
@@ -245,6 +251,7 @@ function unitStateOf(
     dead,
     invalid,
     requests: activity?.requests ?? 0,
+    replayed: activity?.replayed ?? 0,
     prompt_tokens: activity?.prompt_tokens ?? null,
     completion_tokens: activity?.completion_tokens ?? null,
     servers: activity?.servers ?? [],

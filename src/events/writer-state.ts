@@ -55,6 +55,8 @@ export interface UnitActivity {
   /** Of these leaves, from loading to the leaf file. */
   leaves_s: number;
   requests: number;
+  /** Of these, answered from journals of evaluations that were cut off. */
+  replayed: number;
   /** null: no server has told. */
   prompt_tokens: number | null;
   completion_tokens: number | null;
@@ -143,6 +145,7 @@ function unitOf(state: WriterState, unit: string, at: string): UnitActivity {
     leaves: 0,
     leaves_s: 0,
     requests: 0,
+    replayed: 0,
     prompt_tokens: null,
     completion_tokens: null,
     invalid: {},
@@ -283,6 +286,7 @@ function addLeaf(state: WriterState, event: EventEnvelope, unit: UnitActivity | 
     unit.leaves += 1;
     unit.leaves_s += number(event.total_s);
     unit.requests += requests;
+    unit.replayed += replayedOf(event.served);
   }
   if (activity === undefined || slot === undefined || activity.leaf !== event.leaf) return;
   // A leaf that is done says how many requests it took; any other has had those of its last progress.
@@ -324,6 +328,10 @@ export function requestRate({ samples }: WriterState): number | undefined {
   const last = samples.at(-1);
   if (first === undefined || last === undefined || last[0] - first[0] < 1_000) return undefined;
   return Math.max(((last[1] - first[1]) * 1_000) / (last[0] - first[0]), 0);
+}
+
+function replayedOf(served: unknown): number {
+  return number((served as { replayed?: unknown } | undefined)?.replayed);
 }
 
 // Another version may have written the event: its fields are looked at before they are used.

@@ -75,6 +75,10 @@ export class RunLayout {
   get logs(): string {
     return join(this.directory, "logs");
   }
+  /** Answered requests of leaves in progress, one directory per unit: there only while there are any. */
+  get journals(): string {
+    return join(this.directory, "journals");
+  }
   get progress(): string {
     return join(this.directory, "progress");
   }

@@ -29,6 +29,16 @@ export const Profile = z.strictObject({
   /** Of a leaf's loading, and of its scoring. */
   phase_timeout_s: z.number().positive().default(7_200),
   request_cache_dir: z.string().nullable(),
+  /** Answered requests are kept; null: they are not. No part of a fingerprint. */
+  journal: z
+    .strictObject({
+      /** Expanded on the node; null: in the run directory. */
+      directory: z.string().nullable(),
+      /** Of all journals of a unit. */
+      limit_bytes: z.int().nonnegative(),
+    })
+    .nullable()
+    .default(null),
   /** How the harness sends: as RunRequest says. No part of a fingerprint. */
   engine: z.enum(["fast", "plain"]).default("fast"),
   offline: z.enum(["auto", "always", "never"]),

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readdir } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -7,6 +8,7 @@ import { openBalancer } from "../../src/agent/balancer-client.ts";
 import { sendSignal } from "../../src/base/proc.ts";
 import { silentLog } from "../support/logs.ts";
 import { root } from "../support/require.ts";
+import { temporaryDirectory } from "../support/temporary.ts";
 import { until } from "../support/until.ts";
 
 test("a balancer that dies is replaced at its address with its servers; what it had counted is partly lost, and said to be", async () => {
@@ -36,7 +38,7 @@ test("a balancer that dies is replaced at its address with its servers; what it 
     },
   );
   const servers = [{ id: "0", url: `http://127.0.0.1:${upstreamPort}` }];
-  balancer.route(servers, { expected: true, timeoutS: 10 });
+  balancer.route(servers, { expected: true, timeoutS: 10, identity: undefined });
   const ask = async (account: string): Promise<number> => {
     const url = `${balancer.prefix(account)}/0/v1/completions`;
     const response = await fetch(url, { method: "POST", body: "{}" });
@@ -69,6 +71,64 @@ test("a balancer that dies is replaced at its address with its servers; what it 
   assert.deepEqual(listening, [balancer.port, balancer.port]);
   assert.equal(await ask("b"), 200);
   assert.equal((await balancer.served()).get("0")?.answered, 3);
+  upstream.closeAllConnections();
+  upstream.close();
+});
+
+test("a balancer that takes another's place reads what that one read, notes it, and gives nothing that is this evaluation's own", async () => {
+  await using directory = await temporaryDirectory();
+  const bodies: string[] = [];
+  const upstream = createServer((request, response) => {
+    request.setEncoding("utf8").on("data", (text: string) => void bodies.push(text));
+    request.on("end", () => response.end(`{"n":${bodies.length}}`));
+  });
+  await new Promise<void>((resolve) => upstream.listen(0, "127.0.0.1", resolve));
+  const { port: upstreamPort } = upstream.address() as AddressInfo;
+  const pids: number[] = [];
+  const place = {
+    file: process.execPath,
+    env: { PATH: process.env["PATH"] },
+    cwd: "/",
+    logFd: 2,
+    log: silentLog,
+    onGivenUp: (error: Error) => assert.fail(error),
+  };
+  await using balancer = await openBalancer(place, [join(root, "src/agent/main.ts"), "balancer"], {
+    onListening: (pid) => void pids.push(pid),
+    onEnd: () => {},
+  });
+  const servers = [{ id: "0", url: `http://127.0.0.1:${upstreamPort}` }];
+  balancer.route(servers, { expected: true, timeoutS: 10, identity: "servers" });
+  const limits = { limitBytes: 1 << 20, budget: { name: "unit", limitBytes: 1 << 20 } };
+  const open = (account: string, read: readonly string[]) =>
+    balancer.openJournal(
+      account,
+      0,
+      { read, write: join(directory.path, account), ...limits },
+      assert.fail,
+    );
+  const ask = async (account: string, body: string): Promise<string> => {
+    const url = `${balancer.prefix(account)}/0/v1/completions`;
+    return await (await fetch(url, { method: "POST", body })).text();
+  };
+  open("a", []);
+  await until(() => pids.length === 1);
+  assert.deepEqual([await ask("a", "r"), await ask("a", "r")], ['{"n":1}', '{"n":2}']);
+  await balancer.closeJournals("a");
+  const earlier = (await readdir(directory.path)).map((name) => join(directory.path, name));
+  assert.deepEqual(earlier, [join(directory.path, "a.0")]);
+
+  open("b", earlier);
+  assert.deepEqual([await ask("b", "r"), await ask("b", "own")], ['{"n":1}', '{"n":3}']);
+  sendSignal(pids[0] as number, "SIGKILL");
+  await until(() => pids.length === 2);
+  const answers = [await ask("b", "own"), await ask("b", "r"), await ask("b", "r")];
+  assert.deepEqual(answers, ['{"n":4}', '{"n":2}', '{"n":5}']);
+  assert.equal((await balancer.settle("b", 0))?.replayed, 1);
+  await balancer.closeJournals("b", 0);
+  assert.deepEqual((await readdir(directory.path)).sort(), ["a.0", "b.0", "b.1"]);
+  // Nobody is asked about what is not open.
+  await balancer.closeJournals("b");
   upstream.closeAllConnections();
   upstream.close();
 });

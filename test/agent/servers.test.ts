@@ -114,7 +114,7 @@ async function openScene(): Promise<Scene> {
 const about = { server: 0, key: "k" };
 const starting: NodeReport = { type: "starting", ...about, start_attempt: 1, port: 1, log: "/log" };
 const healthy = (url = "http://127.0.0.1:1"): NodeReport => {
-  return { type: "healthy", ...about, start_attempt: 1, port: 1, url, start_s: 1 };
+  return { type: "healthy", ...about, start_attempt: 1, port: 1, url, start_s: 1, identity: "i" };
 };
 const down = (served: boolean): NodeReport => {
   return { type: "down", ...about, served, reason: "it ended", log_tail: ["last", "words"] };
@@ -168,7 +168,7 @@ describe("the findings about a server", () => {
   const second = { server: 1, key: "l" };
   const scored = (by: { server: number; key: string }, logprob: number): NodeReport => {
     const url = `http://127.0.0.1:${by.server + 1}`;
-    const body = { start_attempt: 1, port: 1, url, start_s: 1, echo: [logprob, -1] };
+    const body = { start_attempt: 1, port: 1, url, start_s: 1, identity: "i", echo: [logprob, -1] };
     return { type: "healthy", ...by, ...body };
   };
 

@@ -590,3 +590,94 @@ describe("a record that can't be written", () => {
     assert.ok((await at.batches()).every((batch) => batch.startsWith("ready")));
   });
 });
+
+describe("the journal of a leaf", () => {
+  /** What happens to journals, as `open r1: leaf`, in order; sweeping as the leaves that are left. */
+  function recordJournals(): { journals: NonNullable<UnitRunDeps["journals"]>; log: string[] } {
+    const log: string[] = [];
+    const names = (leaves: readonly { id: string }[]) => leaves.map(({ id }) => id).join(" ");
+    return {
+      log,
+      journals: {
+        open: async (account, leaves) => void log.push(`open ${account}: ${names(leaves)}`),
+        close: async (account) => void log.push(`close ${account}`),
+        drop: async (account, index, { id }) => void log.push(`drop ${account}/${index}: ${id}`),
+        sweep: async (leaves) => void log.push(`sweep: ${names(leaves)}`),
+      },
+    };
+  }
+
+  const dropsOf = (log: readonly string[]) => log.filter((line) => line.startsWith("drop"));
+
+  test("is there before the leaf is asked for, dropped when it is settled, and what is left is swept", async () => {
+    const { journals, log } = recordJournals();
+    await using at = await scene(
+      { [second]: "invalid" },
+      { leaves: 2, leavesPerBatch: 2 },
+      { journals },
+    );
+    await runUnit(at.deps);
+    assert.deepEqual(log, [
+      `open r1: ${first} ${second}`,
+      `drop r1/0: ${first}`,
+      `drop r1/1: ${second}`,
+      "close r1",
+      "sweep: ",
+    ]);
+  });
+
+  for (const [what, act, kept] of [
+    ["failed", fail("metric"), false],
+    ["crashed", { kind: "crash" }, false],
+    ["was killed alone", { kind: "crash", signal: "SIGKILL" }, false],
+    ["lost its harness", { kind: "lost" }, true],
+    ["was stopped by a signal", { kind: "crash", signal: "SIGSTOP" }, true],
+  ] as const) {
+    test(`is ${kept ? "kept" : "dropped"} when the leaf ${what}`, async () => {
+      const { journals, log } = recordJournals();
+      await using at = await scene({ [first]: [act, "done"] }, { leaves: 1 }, { journals });
+      await runUnit(at.deps);
+      const done = `drop r2/0: ${first}`;
+      assert.deepEqual(dropsOf(log), kept ? [done] : [`drop r1/0: ${first}`, done]);
+      // Written to the end before the next evaluation reads it.
+      assert.ok(log.indexOf("close r1") < log.indexOf(`open r2: ${first}`));
+    });
+  }
+
+  test("is kept when its servers failed, or all is ended", async () => {
+    for (const end of ["disturbed", "aborted"] as const) {
+      const { journals, log } = recordJournals();
+      const aborting: Act = { kind: "then", first: () => at.abort(), act: { kind: "hang" } };
+      const acts: Act[] = end === "aborted" ? [aborting] : [fail("requests"), "done"];
+      await using at = await scene({ [first]: acts }, { leaves: 1 }, { journals });
+      at.disturbed = end === "disturbed";
+      await runUnit(at.deps);
+      assert.deepEqual(dropsOf(log), end === "disturbed" ? [`drop r2/0: ${first}`] : []);
+      assert.equal(log.at(-1), end === "disturbed" ? "sweep: " : `sweep: ${first}`);
+    }
+  });
+
+  test("is dropped when the unit is stopped because its leaves fail alike", async () => {
+    const { journals, log } = recordJournals();
+    const failing = Object.fromEntries(
+      Array.from({ length: 8 }, (_, n) => [leafAt(n), fail("requests")]),
+    );
+    await using at = await scene(
+      { ...failing, [first]: { kind: "hang" } },
+      { leaves: 8, slots: 2 },
+      { journals },
+    );
+    assert.equal((await runUnit(at.deps)).kind, "stopped");
+    assert.ok(dropsOf(log).some((line) => line.endsWith(`: ${first}`)));
+  });
+
+  test("that is off is told in an event of its leaf", async () => {
+    const { journals } = recordJournals();
+    const open: typeof journals.open = async (_account, leaves, onOff) => {
+      for (const { id } of leaves) onOff(id, "the disk is full");
+    };
+    await using at = await scene({}, { leaves: 1 }, { journals: { ...journals, open } });
+    assert.deepEqual(await runUnit(at.deps), { kind: "ended", open: 0 });
+    assert.deepEqual(at.heard("journal.off", "leaf", "reason"), [[first, "the disk is full"]]);
+  });
+});

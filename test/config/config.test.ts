@@ -73,6 +73,8 @@ describe("a config that says the least", () => {
       health_check_interval_seconds: 20,
       server_start_max_attempts: 3,
       journal: true,
+      journal_dir: null,
+      journal_max_gib: 8,
       task_batch_size: 8,
       eval: {
         suites_and_tasks: ["arc_easy"],
@@ -148,6 +150,7 @@ describe("whole numbers", () => {
     ["health_check_max_wait_minutes", 1],
     ["health_check_interval_seconds", 1],
     ["server_start_max_attempts", 1],
+    ["journal_max_gib", 1],
     ["drain_signal_s", 1],
     ["max_resubmissions", 0],
     ["eval.timeout", 1],

@@ -33,6 +33,8 @@ describe("a model entry's profile", () => {
       "health_check_max_wait_minutes",
       "inference_server_command",
       "journal",
+      "journal_dir",
+      "journal_max_gib",
       "max_resubmissions",
       "node_address",
       "num_inference_servers",

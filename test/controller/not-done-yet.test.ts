@@ -35,14 +35,6 @@ hf_result_repo: lab/scores
 
   test("is told of a default when somebody asks for it", () => {
     const told = (text: string) => warnOfNotDoneYet(configWith(text)).join("\n");
-    assert.match(told("journal: true"), /^journal is not kept/);
-    assert.equal(told("journal: false"), "");
-    const profile = "models: {a: {path: /a, display_name: A, profile: {journal: true}}}";
-    const ofOne = parseConfig(
-      "c.yaml",
-      `output_path: o\neval: {suites_and_tasks: [x]}\n${profile}`,
-    );
-    assert.match(warnOfNotDoneYet(ofOne).join("\n"), /^journal is not kept/);
     assert.match(told("legacy: check"), /^legacy is not used/);
     assert.equal(told("legacy: ignore"), "");
     assert.match(told("prepare_tokenizer: org/tok"), /^prepare_tokenizer is not used/);

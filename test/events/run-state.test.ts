@@ -159,7 +159,8 @@ describe("what agents are at", () => {
       agent?.servers.map(({ state }) => state),
       ["healthy"],
     );
-    journal.add("leaf.done", { ...subject, leaf: leafAt(0), ...leafDone });
+    const served = { answered: 25, replayed: 15 };
+    journal.add("leaf.done", { ...subject, leaf: leafAt(0), ...leafDone, served });
     journal.add("batch.ended", {
       ...subject,
       slot: 1,
@@ -169,8 +170,8 @@ describe("what agents are at", () => {
     const after = runStateOf(facts({}, { writers: fold(journal.events).values() }));
     assert.deepEqual(after.agents[0]?.at_hand, []);
     assert.deepEqual(
-      [after.requests, after.prompt_tokens, after.completion_tokens],
-      [40, 100, null],
+      [after.requests, after.replayed, after.prompt_tokens, after.completion_tokens],
+      [40, 15, 100, null],
     );
     journal.add("agent.ended", { reason: "complete" });
     const ended = runStateOf(facts({}, { writers: fold(journal.events).values() })).agents[0];

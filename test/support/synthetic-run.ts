@@ -163,6 +163,7 @@ export function syntheticPlan({
         request_timeout_s: 60,
         request_retries: 3,
         request_cache_dir: null,
+        journal: null,
         phase_timeout_s: 7_200,
         engine: "fast",
         offline: "auto",

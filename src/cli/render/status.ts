@@ -84,7 +84,8 @@ function totals(state: RunState): string[] {
     `${count(units.length, "unit")}: ${states.join(", ") || "none"}`,
     `${renderCount(leaves.done)} of ${count(leaves.total, "leaf", "leaves")} done (${percent(leaves.done, leaves.total)} %)${leftOver(leaves)}`,
   ];
-  const asked = [`${count(state.requests, "request")} answered`];
+  const replayed = state.replayed > 0 ? ` (${renderCount(state.replayed)} from journals)` : "";
+  const asked = [`${count(state.requests, "request")} answered${replayed}`];
   if (state.prompt_tokens !== null) asked.push(`${renderCount(state.prompt_tokens)} prompt tokens`);
   if (state.completion_tokens !== null) {
     asked.push(`${renderCount(state.completion_tokens)} generated tokens`);

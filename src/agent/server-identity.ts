@@ -1,0 +1,56 @@
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { sha256 } from "../base/hash.ts";
+import { canonicalJson } from "../base/json.ts";
+import type { ServerSpec } from "./node-protocol.ts";
+
+/** What differs between servers of one unit, and from start to start, and changes no answer. */
+const ownOfServer = ["EH_PORT", "EH_BACKEND_PORT", "EH_SERVER_ID", "EH_OWNER"];
+
+/** What a server was started with, and what it says of itself. */
+export interface ServerFacts {
+  readonly spec: Pick<ServerSpec, "command" | "env" | "env_vars">;
+  /** In which its command runs. */
+  readonly env: NodeJS.ProcessEnv;
+  /** Variables that its share of the node sets: they differ from one server to the next. */
+  readonly share: Iterable<string>;
+  /** Of /v1/models; undefined: it has no such list. */
+  readonly models: readonly string[] | undefined;
+}
+
+/**
+ * What servers have in common that give equal answers: their command and the values of all variables that it names or the config
+ * sets; the models that they name; and the weights, by names, sizes and times of the files at EH_MODEL_PATH. Of variables that
+ * hold a port, or are otherwise one server's own, the text that the config has for them.
+ */
+export async function identifyServer({ spec, env, share, models }: ServerFacts): Promise<string> {
+  const own = new Set([...ownOfServer, ...share]);
+  const variables: Record<string, string | null> = {};
+  for (const name of namesIn(spec.command)) if (!own.has(name)) variables[name] = env[name] ?? null;
+  for (const [name, value] of Object.entries(spec.env)) variables[name] = value;
+  for (const [name, text] of Object.entries(spec.env_vars)) {
+    // Later ones may use earlier ones.
+    if (namesIn(text).some((other) => own.has(other))) own.add(name);
+    variables[name] = own.has(name) ? text : (env[name] ?? null);
+  }
+  const path = spec.env["EH_MODEL_PATH"];
+  const weights = path === undefined ? [] : await listFiles(path);
+  return sha256(
+    canonicalJson({ command: spec.command, variables, models: models ?? null, weights }),
+  );
+}
+
+function namesIn(text: string): string[] {
+  return [...text.matchAll(/\$\{?(\w+)/g)].map(([, name]) => name as string);
+}
+
+/** Name, size and time of each file at or below a path, in order; none where there is no such path, as for a name on a hub. */
+async function listFiles(path: string): Promise<[name: string, size: number, mtimeMs: number][]> {
+  const names = await readdir(path, { recursive: true }).catch(() => [""]);
+  const files: [string, number, number][] = [];
+  for (const name of names.sort()) {
+    const found = await stat(join(path, name)).catch(() => undefined);
+    if (found?.isFile() === true) files.push([name, found.size, Math.round(found.mtimeMs)]);
+  }
+  return files;
+}
