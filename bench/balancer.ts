@@ -1,8 +1,8 @@
 /**
- * `npm run bench -- balancer`: the balancer beside nginx, haproxy, a plain proxy on undici and no proxy at all. Each is alone on one
- * core, wrk and the servers (support/stub-server.c, four ports) have the other; slices of all in turn. Other work on the
- * machine can only slow a slice down: of each target the best one counts. How they compare is the median over the rounds, in
- * each of which all had the same machine. Shapes are KB of request / KB of answer; `--large` adds bodies of 50 MB.
+ * `npm run bench -- balancer`: the balancer beside itself with a journal, nginx, haproxy, a plain proxy on undici and no proxy.
+ * Each is alone on one core, wrk and the servers (support/stub-server.c, four ports) have the other; slices of all in turn. Other
+ * work on the machine can only slow a slice down: of each target the best one counts. How they compare is the median over the
+ * rounds, in each of which all had the same machine. Shapes are KB of request / KB of answer; `--large` adds bodies of 50 MB.
  *
  *     npm run bench -- balancer [--shapes 2/2,12/200] [--connections 1,128] [--rounds 4] [--slice-s 2] [--large]
  *
@@ -159,16 +159,24 @@ async function measure(
   return figures;
 }
 
-/** How ours compares: its requests per second in percent of another's, in the middle one of the rounds. */
+/**
+ * How ours compares: its requests per second in percent of another's, in the middle one of the rounds; and what is left of them
+ * when it keeps every answer.
+ */
 function compare(figures: Record<string, Figures>): Record<string, number> {
-  const { balancer, ...others } = figures;
+  const { balancer, journalled, ...others } = figures;
   const ours = balancer?.slices_requests_per_s ?? [];
-  return Object.fromEntries(
-    Object.entries(others).map(([name, { slices_requests_per_s: theirs }]) => [
+  const percent = (some: readonly number[], of: readonly number[]) =>
+    Math.round(100 * median(some.map((rate, round) => rate / (of[round] ?? Number.NaN))));
+  return Object.fromEntries([
+    ...Object.entries(others).map(([name, { slices_requests_per_s: theirs }]) => [
       `percent_of_${name}`,
-      Math.round(100 * median(ours.map((rate, round) => rate / (theirs[round] ?? Number.NaN)))),
+      percent(ours, theirs),
     ]),
-  );
+    ...(journalled === undefined
+      ? []
+      : [["percent_with_journal", percent(journalled.slices_requests_per_s, ours)]]),
+  ]);
 }
 
 function median(values: readonly number[]): number {

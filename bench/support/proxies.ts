@@ -32,6 +32,18 @@ export const proxies: readonly ProxyKind[] = [
       ...urls(servers),
     ],
   },
+  {
+    name: "journalled",
+    prepare: async ({ directory, port, servers }) => [
+      process.execPath,
+      join(root, "bench/support/journalled-balancer.ts"),
+      "--listen",
+      String(port),
+      "--directory",
+      directory,
+      ...urls(servers),
+    ],
+  },
   { name: "nginx", needs: "nginx", prepare: prepareNginx },
   { name: "haproxy", needs: "haproxy", prepare: prepareHaproxy },
   {
