@@ -147,6 +147,7 @@ export class BatchRun {
       if (yielding.aborted && !isAtLeaf) enough.abort();
     };
     yielding.addEventListener("abort", yieldNow, { once: true });
+    yieldNow();
     const end = await harness.run(
       { ...asked, leaves },
       {

@@ -671,6 +671,18 @@ describe("the journal of a leaf", () => {
     assert.ok(dropsOf(log).some((line) => line.endsWith(`: ${first}`)));
   });
 
+  test("takes its time to open: who drains meanwhile need not wait for the harness", async () => {
+    const { journals } = recordJournals();
+    const open = async () => at.drain();
+    await using at = await scene(
+      { [first]: { kind: "late" } },
+      { leaves: 1 },
+      { journals: { ...journals, open } },
+    );
+    assert.deepEqual(await runUnit(at.deps), { kind: "interrupted" });
+    assert.deepEqual(await at.records(), []);
+  });
+
   test("that is off is told in an event of its leaf", async () => {
     const { journals } = recordJournals();
     const open: typeof journals.open = async (_account, leaves, onOff) => {
