@@ -85,11 +85,12 @@ test(`after SIGKILL of ${victims.join(", ")} in mid-leaf no more than 5 % of the
   assert.equal((await asked(1)).length, all);
 
   const [disturbed, peaceful] = await place.events("leaf.done");
+  // Who does without the balancer for a moment goes on in the same evaluation.
   const evaluations = victims.filter((role) => role !== "balancer").length;
   const replayed = disturbed?.served?.replayed ?? 0;
   assert.ok(replayed > 0.9 * (all / (victims.length + 1)), `${replayed} were replayed`);
   assert.equal(peaceful?.served?.replayed, 0);
-  assert.equal((await place.events("leaf.excused")).length, evaluations);
+  assert.equal((await place.events("leaf.started")).length, evaluations + 2);
   assert.deepEqual(await place.events("journal.off"), []);
 
   await assert.rejects(access(layout.journals), "nothing is left of the journals");
