@@ -1,14 +1,14 @@
 import { type FileHandle, open } from "node:fs/promises";
 import {
   type AnswerRecord,
-  crcOf,
   headerBytes,
   type JournalRecord,
   scanJournal,
+  sealOf,
 } from "./journal-format.ts";
 
 /** An answer that is still to be given. */
-export interface Kept extends Pick<AnswerRecord, "headBytes" | "bodyBytes" | "crc"> {
+export interface Kept extends Pick<AnswerRecord, "headBytes" | "bodyBytes" | "seal"> {
   /** Of its journal in the list of those that are read. */
   readonly journal: number;
   /** Of its header. */
@@ -53,8 +53,8 @@ export class EarlierAnswers {
     for (const [journal, path] of journals.entries()) {
       const file = await scan(path, identity, (record, at) => {
         if (record.kind !== "answer" || used.has(`${journal} ${at}`)) return;
-        const { key, headBytes, bodyBytes, crc } = record;
-        const one = { journal, at, headBytes, bodyBytes, crc };
+        const { key, headBytes, bodyBytes, seal } = record;
+        const one = { journal, at, headBytes, bodyBytes, seal };
         const equals = kept.get(key);
         if (equals === undefined) kept.set(key, [one]);
         else equals.push(one);
@@ -78,12 +78,12 @@ export class EarlierAnswers {
   }
 
   /** @returns undefined when its bytes are not what they were. */
-  async read({ journal, at, headBytes, bodyBytes, crc }: Kept): Promise<KeptBytes | undefined> {
+  async read({ journal, at, headBytes, bodyBytes, seal }: Kept): Promise<KeptBytes | undefined> {
     const bytes = Buffer.allocUnsafe(headBytes + bodyBytes);
     try {
       const file = this.#files[journal];
       const read = await file?.read(bytes, 0, bytes.length, at + headerBytes);
-      if (read?.bytesRead !== bytes.length || crcOf([bytes]) !== crc) return undefined;
+      if (read?.bytesRead !== bytes.length || sealOf([bytes]) !== seal) return undefined;
     } catch {
       return undefined;
     }

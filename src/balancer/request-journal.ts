@@ -4,10 +4,10 @@ import { EarlierAnswers, type Kept } from "./earlier-answers.ts";
 import type { HeldBytes } from "./held-bytes.ts";
 import {
   type AnswerRecord,
-  crcOf,
   headerBytes,
   renderHeader,
   renderLine,
+  sealOf,
 } from "./journal-format.ts";
 import { JournalWriter } from "./journal-writer.ts";
 import type { HeldAnswer } from "./reply.ts";
@@ -99,7 +99,7 @@ export class RequestJournal implements AnswerKeeping {
       key: keyOf(request),
       headBytes: text.length,
       bodyBytes: size,
-      crc: crcOf(pieces),
+      seal: sealOf(pieces),
     };
     if (this.#writer.append([renderHeader(record), ...pieces])) {
       this.#bytes += bytes;
