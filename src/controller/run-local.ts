@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { rm } from "node:fs/promises";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { ExitCode, messageOf, OperatorError } from "../base/errors.ts";
 import type { RunState } from "../events/run-state.ts";
@@ -106,6 +107,8 @@ interface AgentOptions extends Omit<FollowOptions, "plan"> {
   readonly fenced: AbortSignal;
 }
 
+const removal = { recursive: true, force: true } as const;
+
 /** Starts agents until nothing is open. @param onBegin an agent is about to be started */
 async function evaluateOpen(
   options: RunLocalOptions,
@@ -120,6 +123,8 @@ async function evaluateOpen(
     // Whoever died here before may have left leaf files without a word about them.
     await recordFoundLeaves(layout, plan, manifest);
     const before = await look();
+    // And the requests that were kept of its last leaf, which are of no use any more.
+    if (before.leaves.open === 0) await rm(layout.journals, removal).catch(() => {});
     if (before.leaves.open === 0 || options.interrupted.aborted || aborting.aborted) return before;
     await assertStored(plan.harness.store);
     await assertCanHoldResults(plan.output_path);

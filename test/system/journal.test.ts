@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { access, readFile } from "node:fs/promises";
+import { access, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { sendSignal } from "../../src/base/proc.ts";
@@ -94,6 +94,14 @@ test(`after SIGKILL of ${victims.join(", ")} in mid-leaf no more than 5 % of the
   assert.deepEqual(await place.events("journal.off"), []);
 
   await assert.rejects(access(layout.journals), "nothing is left of the journals");
+  // As an agent leaves it that is killed between the result of its last leaf and its journal.
+  const left = join(layout.journals, "small-0--main");
+  await mkdir(left, { recursive: true });
+  await writeFile(join(left, `long.${"0".repeat(12)}.local-0-r1.0`), "");
+  const later = await evalHive(["run", layout.directory], call);
+  assert.equal(later.code, 0, later.stderr);
+  await assert.rejects(access(layout.journals));
+
   const collected = await evalHive(["collect", layout.directory], call);
   assert.equal(collected.code, 0, collected.stderr);
   const rows = await readScores(layout.scores);
