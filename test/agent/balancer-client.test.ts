@@ -12,8 +12,12 @@ import { temporaryDirectory } from "../support/temporary.ts";
 import { until } from "../support/until.ts";
 
 test("a balancer that dies is replaced at its address with its servers; what it had counted is partly lost, and said to be", async () => {
-  const upstream = createServer((_request, response) =>
-    response.end('{"usage":{"prompt_tokens":5,"completion_tokens":1}}'),
+  const upstream = createServer(({ url }, response) =>
+    response.end(
+      url === "/metrics"
+        ? 'sglang:num_running_reqs{model_name="m"} 7.0\n'
+        : '{"usage":{"prompt_tokens":5,"completion_tokens":1}}',
+    ),
   );
   await new Promise<void>((resolve) => upstream.listen(0, "127.0.0.1", resolve));
   const { port: upstreamPort } = upstream.address() as AddressInfo;
@@ -62,12 +66,16 @@ test("a balancer that dies is replaced at its address with its servers; what it 
     completion_tokens: 2,
   });
 
+  // The process looks after five seconds.
+  await until(() => balancer.engines.get("0")?.running === 7);
+
   const settling = balancer.settle("b");
   sendSignal(pids[0] as number, "SIGKILL");
   // It may have answered before it died.
   const settled = await settling;
   assert.ok(settled === undefined || settled.answered === 0);
   await until(() => listening.length === 2);
+  assert.equal(balancer.engines.size, 0);
   assert.deepEqual(listening, [balancer.port, balancer.port]);
   assert.equal(await ask("b"), 200);
   assert.equal((await balancer.served()).get("0")?.answered, 3);

@@ -8,11 +8,12 @@ import type { BalancerClient } from "../../src/agent/balancer-client.ts";
 import type { NodeReport, ServerSpec } from "../../src/agent/node-protocol.ts";
 import { openServers, type Servers, type ServersFailed } from "../../src/agent/servers.ts";
 import { sumCounts } from "../../src/balancer/control.ts";
-import { systemClock } from "../../src/base/clock.ts";
+import { type Clock, systemClock } from "../../src/base/clock.ts";
 import { runToEnd } from "../../src/base/spawn.ts";
 import { checkEvent } from "../../src/events/encode.ts";
 import type { EventBody } from "../../src/events/event.ts";
 import { silentLog } from "../support/logs.ts";
+import { ManualClock } from "../support/manual-clock.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 import { until } from "../support/until.ts";
 
@@ -38,7 +39,7 @@ interface Scene extends AsyncDisposable {
 }
 
 /** Servers behind a node agent that says what the test writes, and a balancer that only remembers. */
-async function openScene(): Promise<Scene> {
+async function openScene(clock: Clock = systemClock): Promise<Scene> {
   const directory = await temporaryDirectory();
   const said = join(directory.path, "said");
   const ordered = join(directory.path, "ordered");
@@ -75,7 +76,7 @@ async function openScene(): Promise<Scene> {
       },
     },
     job: "local",
-    clock: systemClock,
+    clock,
   });
   const orders = async (): Promise<number[]> => {
     const lines = (await readFile(ordered, "utf8")).split("\n").slice(0, -1);
@@ -149,6 +150,24 @@ describe("requests", () => {
       at.loads.map(({ server, served }) => [server, served.answered]),
       [[0, 7]],
     );
+  });
+
+  test("are told of once a minute as long as the unit is at work", async () => {
+    const clock = new ManualClock();
+    await using at = await openScene(clock);
+    at.assign();
+    at.answeredBy.set("0", 1);
+    for (const minute of [1, 2]) {
+      await until(() => clock.sleepers === 1);
+      clock.advance(60_000);
+      await until(() => at.loads.length === minute);
+    }
+    await at.servers.leave();
+    assert.equal(at.loads.length, 3);
+    await until(() => clock.sleepers === 1);
+    clock.advance(60_000);
+    await until(() => clock.sleepers === 1);
+    assert.equal(at.loads.length, 3);
   });
 
   test("go nowhere when the node agent dies; its successor gets the order again", async () => {
