@@ -110,6 +110,8 @@ export function explainSystemError(error: unknown): unknown {
 /** Of an error and those that its cleaning up has led to, the first: the others are consequences. */
 export function firstThrown(error: unknown): unknown {
   let first = error;
+  // The Node that is told that it is too old may not have it.
+  if (typeof SuppressedError === "undefined") return first;
   while (first instanceof SuppressedError) first = first.suppressed;
   return first;
 }

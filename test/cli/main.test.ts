@@ -100,7 +100,8 @@ test("a reader that has seen enough is no failure", async () => {
 
 test("an old Node is named, instead of a syntax error", async () => {
   await using at = await place();
-  const pretend = 'Object.defineProperty(process.versions, "node", { value: "20.11.0" });';
+  const pretend =
+    'Object.defineProperty(process.versions, "node", { value: "20.11.0" }); delete globalThis.SuppressedError;';
   await writeFile(join(at.path, "pretend.mjs"), pretend);
   const node = join(at.path, "node");
   const script = `#!/bin/sh\nexec "${process.execPath}" --import "${at.path}/pretend.mjs" "$@"\n`;
