@@ -24,6 +24,7 @@ import "./base/errors.test.ts";
 import "./base/files.test.ts";
 import "./base/json.test.ts";
 import "./base/lifetimes.test.ts";
+import "./base/line-splitter.test.ts";
 import "./cli/events.test.ts";
 import "./cli/signals.test.ts";
 import "./bench/repeats.test.ts";

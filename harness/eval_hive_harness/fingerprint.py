@@ -39,6 +39,8 @@ _ARGUMENTS_WITHOUT_EFFECT = frozenset((
 ))  # fmt: skip
 
 _SHORT_JSON = 160
+# Whatever is in it: a character takes six at most.
+_SHORT_TEXT = (_SHORT_JSON - 2) // 6
 _SCORED_BY_LIKELIHOOD = ("multiple_choice", "loglikelihood", "loglikelihood_rolling")
 
 
@@ -163,6 +165,8 @@ def _portable(value: Any, refs: list[FunctionRef]) -> Any:
 
 
 def _short(value: Any) -> Any:
+    if value is None or (isinstance(value, str) and len(value) < _SHORT_TEXT):
+        return value
     return value if len(canonical_json(value)) <= _SHORT_JSON else {"sha256": sha256_of(value)}
 
 

@@ -17,12 +17,12 @@ _FUNCTION = "!function"
 _YAML = "!yaml"
 _SAFE_NAME_BYTES = 150
 
+_encode_canonically = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+
 
 def canonical_json(value: Any) -> str:
     """One text per value: sorted keys, no blanks, and whole floats as integers, since JSON knows no difference."""
-    return json.dumps(
-        _plain_numbers(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
+    return _encode_canonically(_plain_numbers(value))
 
 
 def sha256_of(value: Any) -> str:
@@ -88,6 +88,8 @@ def _relative(value: Any, directory: str) -> Any:
 
 
 def _plain_numbers(value: Any) -> Any:
+    if type(value) is str:
+        return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):

@@ -18,18 +18,19 @@ from .tree import LeafSpec, Node, TreeBuilder
 
 def plan(request: dict[str, Any], warn: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """The fields of the `planned` message. Nothing is imported from task folders, no data set is loaded."""
-    warnings: list[str] = []
+    # As a dict: thousands of tasks may each have one.
+    warnings: dict[str, None] = {}
 
     def tell(text: str) -> None:
         if text not in warnings:
-            warnings.append(text)
+            warnings[text] = None
             warn(text)
 
     with _quiet_lm_eval(), remembering_files():
         return _plan(request, warnings, tell)
 
 
-def _plan(request: dict[str, Any], warnings: list[str], warn: Callable[[str], None]) -> dict[str, Any]:
+def _plan(request: dict[str, Any], warnings: dict[str, None], warn: Callable[[str], None]) -> dict[str, Any]:
     version = fingerprint.installed_lm_eval()
     if not fingerprint.is_tested_version(version):
         warn(f"lm_eval {version} is not one of the tested versions, 0.4.12 and 0.4.13")
@@ -53,7 +54,7 @@ def _plan(request: dict[str, Any], warnings: list[str], warn: Callable[[str], No
         "leaves": list(describer.leaves.values()),
         "evaluations": describer.evaluations(),
         "unknown": [{"name": name, "near": registry.near(name)} for name in dict.fromkeys(unknown)],
-        "warnings": warnings,
+        "warnings": list(warnings),
     }
 
 

@@ -196,10 +196,14 @@ function countSettled(
 }
 
 function completedUnits(plan: Plan, work: ReadonlyMap<UnitId, OpenWork>): UnitId[] {
-  const isCompleted = ({ id, profile }: PlannedUnit): boolean => {
-    const { fingerprints } = plan.profiles[profile] ?? { fingerprints: {} };
-    return work.get(id)?.nCovered === Object.keys(fingerprints).length;
-  };
+  const nLeaves = new Map(
+    Object.entries(plan.profiles).map(([name, { fingerprints }]) => [
+      name,
+      Object.keys(fingerprints).length,
+    ]),
+  );
+  const isCompleted = ({ id, profile }: PlannedUnit): boolean =>
+    work.get(id)?.nCovered === nLeaves.get(profile);
   return plan.units.filter(isCompleted).map(({ id }) => id);
 }
 

@@ -45,6 +45,8 @@ export async function findOpenWork(options: OpenWorkOptions): Promise<Map<UnitId
         ? new Map<LeafId, Fingerprint>()
         : await liveLeaves(queue, previous, id);
     const all = allOf.get(profile) ?? [];
+    const isFresh = covered.done.size + covered.invalid.size + strikes.size + live.size === 0;
+    if (isFresh) return [id, { open: all, nCovered: 0, nWaiting: 0 }] as const;
     let nWaiting = 0;
     const open = all.filter(({ leaf, fingerprint }) => {
       const id = leaf.id as LeafId;

@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { EnvironmentError } from "../base/errors.ts";
+import { LineSplitter } from "../base/line-splitter.ts";
 import { type ChildGroup, describeExit, type Exit, SpawnError, startGroup } from "../base/spawn.ts";
 import {
   HarnessMessage,
@@ -158,10 +158,14 @@ class Connection implements Harness {
     this.#onStderr = options.stderr;
     child.stderr?.setEncoding("utf8").on("data", (text: string) => this.#keep(text));
     if (child.stdout === undefined) throw new TypeError("The harness has no stdout");
-    const lines = createInterface({ input: child.stdout, crlfDelay: Number.POSITIVE_INFINITY });
-    lines.on("line", (line) => this.#read(line));
+    // A plan is a line of megabytes.
+    const lines = new LineSplitter();
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      for (const line of lines.push(text)) this.#read(line);
+    });
     // After the last line: what a dying harness has said counts.
-    const allRead = new Promise<void>((resolve) => lines.once("close", resolve));
+    const { stdout } = child;
+    const allRead = new Promise<void>((resolve) => stdout.once("close", resolve));
     Promise.all([child.exited, allRead])
       .then(([exit]) => this.#lose(`ended with ${describeExit(exit)}`))
       .catch(() => {});

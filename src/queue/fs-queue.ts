@@ -7,7 +7,7 @@ import type { RunLayout } from "../run/layout.ts";
 import { type Candidate, chooseCandidates } from "./candidates.ts";
 import { assertBatchId, assertOwnerId, type Entry, entryName } from "./entry.ts";
 import { readEpoch } from "./epoch.ts";
-import { createExclusive, listIfThere, sweepLeftovers } from "./exclusive.ts";
+import { createExclusive, listIfThere, removeQuietly, sweepLeftovers } from "./exclusive.ts";
 import { FsLease, move } from "./fs-lease.ts";
 import { openShard } from "./open-shard.ts";
 import type { Batch, BatchState, Lease, Queue, ShardCensus } from "./queue.ts";
@@ -69,6 +69,8 @@ export class FsQueue implements Queue {
   /** Others that claim beside this object, about: doubles with each lost race, and fades. */
   #crowd = 0;
   #prepared = false;
+  /** Temporary files beside the specifications when this object first published. */
+  #leftBefore: readonly string[] = [];
 
   constructor(layout: RunLayout, epoch: number, clock: Clock) {
     this.#layout = layout;
@@ -84,7 +86,8 @@ export class FsQueue implements Queue {
       await this.#prepareEpoch();
       const created = await createExclusive(spec, renderSpec(shard, batches));
       // Whoever was killed here before may have left its temporary file.
-      await sweepLeftovers(specs, `${shard}.json`);
+      const left = this.#leftBefore.filter((name) => name.startsWith(`.${shard}.json.`));
+      for (const name of left) await removeQuietly(join(specs, name));
       return created;
     });
   }
@@ -185,6 +188,8 @@ export class FsQueue implements Queue {
     await ensureDirectory(this.#layout.shards(this.epoch));
     await syncDirectory(this.#layout.epoch(this.epoch));
     await syncDirectory(this.#layout.queue);
+    const specs = (await listIfThere(this.#layout.specs(this.epoch))) ?? [];
+    this.#leftBefore = specs.filter((name) => name.startsWith("."));
     this.#prepared = true;
   }
 
