@@ -181,7 +181,7 @@ test("sweeps around an opener that is still at work", async () => {
   let working = true;
   const build = async (worker: number) => {
     for (let n = 0; working; n++) {
-      await mkdir(staging, { recursive: true });
+      await mkdir(staging, { recursive: true }).catch(() => {});
       await writeFile(join(staging, `${worker}-${n}`), "").catch(() => {});
     }
   };
