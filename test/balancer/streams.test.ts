@@ -431,4 +431,44 @@ describe("other methods", () => {
     const head = await ask("HEAD");
     assert.deepEqual([head.status, head.headers.get("x-model")], [200, "m"]);
   });
+
+  test("HEAD gets no body of our own pages either, and the connection goes on", async () => {
+    await using balancing = await balance([]);
+    using client = await openRaw(balancing.url);
+    client.say("HEAD /lb/health HTTP/1.1\r\nHost: x\r\n\r\n");
+    await client.hear(/^HTTP\/1\.1 200 [\s\S]*\r\n\r\n$/);
+    client.say("GET /lb/health HTTP/1.1\r\nHost: x\r\n\r\n");
+    await client.hear(/\r\n\r\nHTTP\/1\.1 200 [\s\S]*"no-server"/);
+  });
+});
+
+describe("a client of HTTP/1.0", () => {
+  const ask = (fields: string) => `GET /x HTTP/1.0\r\n${fields}\r\n`;
+
+  test("is told that the connection ends with its answer, or that it stays if it asked for that", async () => {
+    await using upstream = await startUpstream();
+    await using balancing = await balance([upstream]);
+    using brief = await openRaw(balancing.url);
+    brief.say(ask(""));
+    assert.match(await brief.hearAll(), /^HTTP\/1\.1 200 [\s\S]*\r\nConnection: close\r\n/);
+    using loyal = await openRaw(balancing.url);
+    loyal.say(ask("Connection: Keep-Alive\r\n"));
+    await loyal.hear(/\r\nConnection: keep-alive\r\n[\s\S]*"usage"/);
+    loyal.say(ask(""));
+    assert.match(await loyal.hearAll(), /\r\nConnection: close\r\n/);
+  });
+
+  test("gets a stream without chunks, which it would not know", async () => {
+    await using upstream = await startUpstream(({ response }) => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      response.write("data: 1\n\n");
+      response.end("data: 2\n\n");
+    });
+    await using balancing = await balance([upstream]);
+    using client = await openRaw(balancing.url);
+    client.say(ask("Connection: Keep-Alive\r\n"));
+    const heard = await client.hearAll();
+    assert.match(heard, /\r\nConnection: close\r\n\r\ndata: 1\n\ndata: 2\n\n$/);
+    assert.doesNotMatch(heard, /transfer-encoding/i);
+  });
 });
