@@ -14,7 +14,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
 });
 /** What one leaf may have by default. A new journal follows, so that nothing stops before the measuring does. */
-const limitBytes = 2 << 30;
+const limitBytes = 2 * 2 ** 30;
 const log = openLog(2);
 const balancer = await startBalancer({
   host: "127.0.0.1",
