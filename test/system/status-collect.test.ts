@@ -13,6 +13,14 @@ import { leafAt, makeSyntheticRun, unitAt } from "../support/synthetic-run.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 import { writeByteTokenizer } from "../support/tokenizer.ts";
 
+/** Columns without a value in this run, each for a reason. What else is empty was forgotten somewhere on its way. */
+const emptyHere = [
+  // No training series.
+  ...["step", "train_batch_size", "tokens_trained"],
+  // No group.
+  ...["parent_task", "subtask_tree"],
+];
+
 /** The columns of eval-hive 0.1, in its order and with its types, as Arrow names them. */
 const columns: readonly (readonly [name: string, type: string])[] = [
   ["model", "string"],
@@ -222,6 +230,10 @@ test("status and collect tell of a run while it goes on, and of what has become 
         ["small_00 acc", "small_00 acc_norm", "small_01 acc", "small_01 acc_norm"],
       );
       await assertRow(rows[0] as StoredRow, join(place.results, "small-0/main/eval-hive"));
+      const empty = found
+        .map(([name]) => name)
+        .filter((name) => rows.every((row) => row[name] === null));
+      assert.deepEqual(new Set(empty), new Set(emptyHere));
       const values = execFileSync(
         python,
         [
