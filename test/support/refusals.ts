@@ -102,9 +102,9 @@ export class RefusingPlace {
   }
 
   /** In peace. */
-  async createRun(): Promise<{ exit: Exit; stderr: string }> {
+  async createRun(...flags: string[]): Promise<{ exit: Exit; stderr: string }> {
     const { configFile, layout } = this.#place;
-    return await this.run("create-run", "-c", configFile, "-o", layout.directory);
+    return await this.run("create-run", "-c", configFile, "-o", layout.directory, ...flags);
   }
 
   /** Calls the command in peace. */
