@@ -158,7 +158,7 @@ class Storm {
       const running = (await processesOfRun(this.#place.root)).map(({ role }) => role);
       if ((await this.#done()) >= threshold && running.includes("harness child")) return run;
       assert.ok(performance.now() < deadline, `no progress to ${threshold} leaves`);
-      await wait(20);
+      await wait(60);
     }
   }
 

@@ -230,7 +230,7 @@ function startServer(settings: Settings): void {
     if (settings.delayMs > 0) await wait(settings.delayMs);
     held.add(ids);
     const { holdWhile } = settings;
-    while (holdWhile !== "" && existsSync(holdWhile) && !response.closed) await wait(10);
+    while (holdWhile !== "" && existsSync(holdWhile) && !response.closed) await wait(30);
     held.delete(ids);
     if (number === settings.dieAt) process.kill(process.pid, "SIGKILL");
     if (!ready()) return answer(response, 503, `{"error":"loading"}`);

@@ -8,9 +8,12 @@ export async function until<T>(
   const { timeoutMs = 30_000, what = condition.toString() } = options;
   const deadline = performance.now() + timeoutMs;
   for (;;) {
+    const askedAt = performance.now();
     const value = await condition();
     if (value !== false && value !== undefined && value !== null) return value as NonNullable<T>;
-    if (performance.now() > deadline) throw new Error(`Not so after ${timeoutMs} ms: ${what}`);
-    await wait(10);
+    const now = performance.now();
+    if (now > deadline) throw new Error(`Not so after ${timeoutMs} ms: ${what}`);
+    // Whoever is waited for needs the machine: what takes long to find out is asked more seldom.
+    await wait(Math.min(Math.max(10, 10 * (now - askedAt)), 150));
   }
 }
