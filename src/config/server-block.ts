@@ -54,7 +54,7 @@ export const serverFields = {
   ).default(10),
   health_check_interval_seconds: integer(
     1,
-    "Seconds between health checks of a running server.",
+    "Seconds between health checks of a running server. One that answers none for a minute is restarted.",
   ).default(20),
   server_start_max_attempts: integer(1, "Starts of a server before it is given up.").default(3),
   journal: z
