@@ -2,14 +2,12 @@
 import { close as closeInspector, url as inspectorUrl } from "node:inspector";
 import { hostname } from "node:os";
 import { parseArgs } from "node:util";
-import { runBalancer } from "../balancer/main.ts";
 import { systemClock } from "../base/clock.ts";
 import { ExitCode, OperatorError, UsageError } from "../base/errors.ts";
 import { openLog } from "../base/log.ts";
 import type { OwnerId } from "../run/ids.ts";
 import { RunLayout } from "../run/layout.ts";
-import { type LeadEnd, runLead } from "./lead.ts";
-import { runNodeAgent } from "./node.ts";
+import type { LeadEnd } from "./lead.ts";
 import { newOwnerId } from "./owner-id.ts";
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -23,6 +21,7 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 async function lead(argv: string[]): Promise<number> {
+  const { runLead } = await import("./lead.ts");
   // Whoever started us may be gone, and its pipes and terminal with it.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   const { values } = parseArgs({
@@ -78,6 +77,7 @@ function tell({ reason, exitCode, error }: LeadEnd): void {
 
 /** Ends on the end of stdin; a signal means the same. */
 async function node(): Promise<number> {
+  const { runNodeAgent } = await import("./node.ts");
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
     process.on(signal, () => stop.abort());
@@ -88,6 +88,7 @@ async function node(): Promise<number> {
 }
 
 async function balancer(): Promise<number> {
+  const { runBalancer } = await import("../balancer/main.ts");
   // Its end is the end of its stdin: whoever signals the whole group still needs it for a moment.
   process.on("SIGINT", () => {});
   await runBalancer(process.stdin, process.stdout);

@@ -2,7 +2,7 @@
  * What a node agent and the lead agent say to each other: one JSON object per line, orders on the node agent's stdin,
  * reports on its stdout. End of its stdin means: stop every server, then exit.
  */
-import { z } from "zod";
+import * as z from "zod";
 
 /** How requests of a unit ask its servers. */
 export const HowToAsk = z.strictObject({

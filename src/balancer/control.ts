@@ -2,7 +2,7 @@
  * What the balancer and whoever starts it say to each other: one JSON object per line, orders on its stdin, reports on its
  * stdout. End of its stdin means: stop.
  */
-import { z } from "zod";
+import * as z from "zod";
 
 export const Backend = z.strictObject({
   /** Stable for the life of a server; only for reports. */

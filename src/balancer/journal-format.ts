@@ -5,7 +5,7 @@
  */
 import type { FileHandle } from "node:fs/promises";
 import { crc32 } from "node:zlib";
-import { z } from "zod";
+import * as z from "zod";
 import { keyBytes } from "./request-key.ts";
 
 /** A kept answer, but for its bytes. */

@@ -1,6 +1,5 @@
 import { spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
-import { execa } from "execa";
 import { systemClock } from "./clock.ts";
 import { isGroupRunning, sendSignal } from "./proc.ts";
 
@@ -145,6 +144,8 @@ export async function runToEnd(
   },
 ): Promise<Completed> {
   const { signal } = options;
+  // Loaded by those alone that run programs: most processes never do.
+  const { execa } = await import("execa");
   const running = execa(file, args, {
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     env: options.env,

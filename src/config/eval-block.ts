@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { integer, lmEvalArguments, name } from "./fields.ts";
 
 const reservedArguments = new Map([

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { Config } from "./schema.ts";
 
 export type JsonSchema = Record<string, unknown>;

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { largeInteger, name, tokens } from "./fields.ts";
 import { ProfileBlock } from "./profile-block.ts";
 import { profileVariables } from "./server-block.ts";

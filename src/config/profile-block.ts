@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { evaluationFields } from "./eval-block.ts";
 import { serverFields } from "./server-block.ts";
 import { slurmFields } from "./slurm-block.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { isRecord } from "./construct.ts";
 import type { KeyPath } from "./issue.ts";
 

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { parseCommandWords } from "./command-words.ts";
 import { EvalBlock } from "./eval-block.ts";
 import { integer, name } from "./fields.ts";

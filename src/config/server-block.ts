@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { integer, keyName, type NameProblem, name } from "./fields.ts";
 
 const environmentVariables = z.record(

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { integer, keyName, type NameProblem, name, oneLine } from "./fields.ts";
 import { parseTimeLimit, timeLimitForms } from "./time-limit.ts";
 

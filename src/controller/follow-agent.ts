@@ -1,7 +1,7 @@
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { z } from "zod";
+import * as z from "zod";
 import { describeExit, type Exit, startGroup } from "../base/spawn.ts";
 import type { RunLayout } from "../run/layout.ts";
 import type { Plan } from "../run/plan.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { Counts, Engine } from "../balancer/control.ts";
 import { FailureClass } from "../lmeval/failure-class.ts";
 

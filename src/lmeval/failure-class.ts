@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 
 /**
  * Why a leaf failed. Permanent ones cannot go away by trying again.

@@ -3,7 +3,7 @@
  * on its stdout. End of its stdin means: kill the children and exit. Spelled in snake_case on both sides. Numbers that are
  * not finite travel as the strings "NaN", "Infinity" and "-Infinity" and only where a field says so.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { FailureClass } from "./failure-class.ts";
 import { Leaf, type LeafSource, SuiteNode } from "./task-tree.ts";
 

@@ -1,5 +1,5 @@
 /** Suites, groups and leaves as lm_eval builds them; the harness tells them, the plan keeps them. */
-import { z } from "zod";
+import * as z from "zod";
 
 const jsonObject = z.record(z.string(), z.unknown());
 

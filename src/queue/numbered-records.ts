@@ -1,6 +1,6 @@
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { isMissing } from "../base/errors.ts";
 import { ensureDirectory, writeFileExclusive } from "../base/files.ts";
 import { accessingPatiently } from "./queue-error.ts";

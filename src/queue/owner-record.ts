@@ -1,5 +1,5 @@
 import { hostname } from "node:os";
-import { z } from "zod";
+import * as z from "zod";
 import { bootId, pidNamespace, processStartTime } from "../base/proc.ts";
 
 /** Who an owner is, and where: what tells a dead one from a silent one. */

@@ -1,5 +1,5 @@
 import { access, readFile } from "node:fs/promises";
-import { z } from "zod";
+import * as z from "zod";
 import type { Clock } from "../base/clock.ts";
 import { isMissing } from "../base/errors.ts";
 import type { BatchId, LeafId, ShardId } from "../run/ids.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { UnitId } from "../run/ids.ts";
 import type { RunLayout } from "../run/layout.ts";
 import { appendRecord, readRecords, sinceVoid, VoidRecord } from "./numbered-records.ts";

@@ -1,5 +1,5 @@
 import { stat } from "node:fs/promises";
-import { z } from "zod";
+import * as z from "zod";
 import { isMissing } from "../base/errors.ts";
 import { FailureClass } from "../lmeval/failure-class.ts";
 import { type Fingerprint, type LeafId, shortFingerprint, type UnitId } from "../run/ids.ts";

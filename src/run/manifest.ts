@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { readTextIfThere, writeFileAtomic } from "../base/files.ts";
 import { parseExactJson, stringifyJson } from "../base/json.ts";
 import type { UnitId } from "./ids.ts";

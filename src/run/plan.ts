@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { sha256 } from "../base/hash.ts";
 import { HarnessVersions } from "../lmeval/protocol.ts";
 import { Leaf, SuiteNode } from "../lmeval/task-tree.ts";

@@ -42,7 +42,7 @@ export async function startServerProcess(): Promise<ServerProcess> {
       const started = await startGroup(
         process.execPath,
         [join(root, "test/support/faulty-server.ts"), String(port)],
-        { env: { PATH: process.env["PATH"] }, stdout: "pipe", stderr: 2 },
+        { env: process.env, stdout: "pipe", stderr: 2 },
       );
       child = started;
       void started.exited.then(() => {
