@@ -14,6 +14,7 @@ import "./agent/unit-servers.test.ts";
 import "./balancer/answer-parser.test.ts";
 import "./balancer/engine.test.ts";
 import "./balancer/health.test.ts";
+import "./balancer/json-end.test.ts";
 import "./balancer/journal-writer.test.ts";
 import "./balancer/pick.test.ts";
 import "./balancer/request-journal.test.ts";

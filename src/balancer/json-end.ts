@@ -3,11 +3,16 @@ import type { AnswerHead } from "./answer-head.ts";
 const blanks = new Set([9, 10, 13, 32]);
 const [openBrace, closeBrace] = [0x7b, 0x7d];
 
-/** True for a JSON object that does not end as it begins: servers that die while they write leave such. */
+/**
+ * True for a JSON object that does not end as it begins, or has not begun where the end of the connection is its end: servers
+ * that die while they write leave such.
+ */
 export function isCutShort(head: AnswerHead, chunks: readonly Buffer[]): boolean {
   if (head.contentType?.startsWith("application/json") !== true) return false;
   if (head.contentEncoding !== undefined) return false;
-  return firstByte(chunks) === openBrace && lastByte(chunks) !== closeBrace;
+  const first = firstByte(chunks);
+  if (first === undefined) return head.framing.kind === "until-close";
+  return first === openBrace && lastByte(chunks) !== closeBrace;
 }
 
 function firstByte(chunks: readonly Buffer[]): number | undefined {

@@ -118,7 +118,10 @@ test("answers that are torn, cut and malformed never reach a client: it gets who
         const path = `/${n}`;
         const { status, body } = await client.post(path, "{}");
         if (status === 200) {
-          assert.ok(body === bodyFor(path), `another answer than that to ${path}`);
+          assert.ok(
+            body === bodyFor(path),
+            `another answer than that to ${path}: ${JSON.stringify(body)}`,
+          );
           outcomes.whole += 1;
         } else {
           // Six attempts came to nothing, which the balancer says in its own words.
