@@ -13,9 +13,16 @@ function isCut(head: string, ...body: string[]): boolean {
 }
 
 describe("an answer of JSON", () => {
-  test("is cut short where an object has no end", () => {
-    assert.ok(isCut(json, '{"a": ', '{"b": 1} '));
-    assert.ok(!isCut(json, ' {"a": ', '{"b": 1}', "}\n"));
+  test("is cut short where an object does not end with its brace", () => {
+    const whole = `${json}\r\nContent-Length: 9`;
+    assert.ok(isCut(whole, '{"a": ', "1 "));
+    assert.ok(!isCut(whole, ' {"a": ', "1", "}\n"));
+  });
+
+  test("is cut short where any object has no end, if the end of the connection is its end", () => {
+    assert.ok(isCut(json, '{"a": {"b": 1}'));
+    assert.ok(isCut(json, '{"a": "}'));
+    assert.ok(!isCut(json, '{"a": {"b": NaN},', ' "c": "{\\"{"}'));
   });
 
   test("is cut short before its first byte, where the end of the connection is its end", () => {
