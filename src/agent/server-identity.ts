@@ -1,5 +1,5 @@
 import { readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { sha256 } from "../base/hash.ts";
 import { canonicalJson } from "../base/json.ts";
 import type { ServerSpec } from "./node-protocol.ts";
@@ -9,7 +9,7 @@ const ownOfServer = ["EH_PORT", "EH_BACKEND_PORT", "EH_SERVER_ID", "EH_OWNER"];
 
 /** What a server was started with, and what it says of itself. */
 export interface ServerFacts {
-  readonly spec: Pick<ServerSpec, "command" | "env" | "env_vars">;
+  readonly spec: Pick<ServerSpec, "command" | "cwd" | "env" | "env_vars">;
   /** In which its command runs. */
   readonly env: NodeJS.ProcessEnv;
   /** Variables that its share of the node sets: they differ from one server to the next. */
@@ -34,7 +34,7 @@ export async function identifyServer({ spec, env, share, models }: ServerFacts):
     variables[name] = own.has(name) ? text : (env[name] ?? null);
   }
   const path = spec.env["EH_MODEL_PATH"];
-  const weights = path === undefined ? [] : await listFiles(path);
+  const weights = path === undefined ? [] : await listFiles(resolve(spec.cwd, path));
   return sha256(
     canonicalJson({ command: spec.command, variables, models: models ?? null, weights }),
   );
@@ -45,12 +45,22 @@ function namesIn(text: string): string[] {
 }
 
 /** Name, size and time of each file at or below a path, in order; none where there is no such path, as for a name on a hub. */
-async function listFiles(path: string): Promise<[name: string, size: number, mtimeMs: number][]> {
-  const names = await readdir(path, { recursive: true }).catch(() => [""]);
+async function listFiles(root: string): Promise<[name: string, size: number, mtimeMs: number][]> {
   const files: [string, number, number][] = [];
-  for (const name of names.sort()) {
-    const found = await stat(join(path, name)).catch(() => undefined);
+  const seen = new Set<string>();
+  const look = async (name: string): Promise<void> => {
+    const path = join(root, name);
+    const found = await stat(path).catch(() => undefined);
     if (found?.isFile() === true) files.push([name, found.size, Math.round(found.mtimeMs)]);
-  }
+    if (found?.isDirectory() !== true) return;
+    // Links may lead to where it has been already.
+    const place = `${found.dev} ${found.ino}`;
+    if (seen.has(place)) return;
+    seen.add(place);
+    // What can't be read the server can't read either: all else still tells weights apart.
+    const names = await readdir(path).catch(() => []);
+    for (const inner of names.sort()) await look(join(name, inner));
+  };
+  await look("");
   return files;
 }

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { mkdir, utimes, writeFile } from "node:fs/promises";
+import { chmod, mkdir, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { identifyServer, type ServerFacts } from "../../src/agent/server-identity.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
 interface Changes {
+  readonly cwd?: string;
   readonly command?: string;
   readonly env_vars?: Readonly<Record<string, string>>;
   readonly env?: NodeJS.ProcessEnv;
@@ -30,7 +31,12 @@ function factsOf(path: string, changes: Changes = {}): ServerFacts {
     TP: "2",
   };
   return {
-    spec: { command: changes.command ?? command, env: { EH_MODEL_PATH: path }, env_vars },
+    spec: {
+      command: changes.command ?? command,
+      cwd: changes.cwd ?? "/none",
+      env: { EH_MODEL_PATH: path },
+      env_vars,
+    },
     env: { ...env, ...changes.env },
     share: changes.share ?? [],
     models: changes.models ?? ["m"],
@@ -97,5 +103,37 @@ describe("the identity of a server", () => {
       await identifyServer(factsOf(`${file}-none`)),
     ];
     assert.notEqual(single, other);
+  });
+
+  test("sees weights at a path that begins where its command runs", async () => {
+    await using directory = await temporaryDirectory();
+    const facts = factsOf("weights", { cwd: directory.path });
+    await writeFile(join(directory.path, "weights"), "1234");
+    const before = await identifyServer(facts);
+    await writeFile(join(directory.path, "weights"), "12345");
+    assert.notEqual(await identifyServer(facts), before);
+  });
+
+  test("sees weights beside a directory that is closed to it, and where links lead in circles", async () => {
+    await using directory = await temporaryDirectory();
+    const [file, closed] = [join(directory.path, "weights"), join(directory.path, "closed")];
+    await writeFile(file, "1234");
+    await mkdir(closed, { mode: 0 });
+    await symlink(".", join(directory.path, "here"));
+    await chmod(directory.path, 0o755);
+    const look = async () => {
+      // Modes don't stop root.
+      const user = process.geteuid?.();
+      if (user === 0) process.seteuid?.(65_534);
+      try {
+        return await identifyServer(factsOf(directory.path));
+      } finally {
+        if (user === 0) process.seteuid?.(0);
+      }
+    };
+    const before = await look();
+    assert.equal(await look(), before);
+    await writeFile(file, "12345");
+    assert.notEqual(await look(), before);
   });
 });
