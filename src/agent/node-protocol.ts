@@ -11,7 +11,7 @@ export const HowToAsk = z.strictObject({
   kind: z.enum(["completions", "chat"]),
   /** Log-likelihoods will be asked for, with prompts as tokens or as text; null: generations alone. */
   echo: z.enum(["tokens", "text"]).nullable(),
-  /** `model_args.header`; null: lm_eval's own, with OPENAI_API_KEY. */
+  /** `model_args.header`, with the names of variables that only the node knows; null: lm_eval's own, with OPENAI_API_KEY. */
   headers: z.record(z.string(), z.string()).nullable(),
 });
 export type HowToAsk = z.output<typeof HowToAsk>;

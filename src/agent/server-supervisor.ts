@@ -4,7 +4,8 @@ import { describeExit } from "../base/spawn.ts";
 import { describeNames, type Examination, examineServer, isOtherModel } from "./examine-server.ts";
 import { askHealth, askModels } from "./health.ts";
 import { readLogTail } from "./log-tail.ts";
-import type { NodeReport, ServerSpec } from "./node-protocol.ts";
+import type { HowToAsk, NodeReport, ServerSpec } from "./node-protocol.ts";
+import { fillPlaceholders } from "./placeholders.ts";
 import { choosePort } from "./ports.ts";
 import { identifyServer } from "./server-identity.ts";
 import { type ServerProcess, startServerProcess } from "./server-process.ts";
@@ -149,13 +150,20 @@ async function examine(
   signal: AbortSignal,
   clock: Clock,
 ): Promise<Examination> {
-  const { model, ask } = spec;
+  const { model } = spec;
   const { apiKey, port } = server;
+  const ask = spec.ask && { ...spec.ask, headers: filled(spec.ask.headers, server.env) };
   return await examineServer(
     { url: `http://127.0.0.1:${port}`, model, names, apiKey, ask },
     signal,
     { clock },
   );
+}
+
+function filled(headers: HowToAsk["headers"], env: NodeJS.ProcessEnv): HowToAsk["headers"] {
+  const entries = Object.entries(headers ?? {});
+  const known = entries.map(([name, value]) => [name, fillPlaceholders(value, env)]);
+  return headers && Object.fromEntries(known);
 }
 
 type Admission =

@@ -1,6 +1,7 @@
 import { sha256 } from "../base/hash.ts";
 import type { LogNames } from "./agent-logs.ts";
 import type { HowToAsk, ServerSpec } from "./node-protocol.ts";
+import { fillPlaceholders } from "./placeholders.ts";
 import { fingerprintsOf, unitVariables, type WorkUnit } from "./unit.ts";
 
 /** The servers that a unit needs, all on this node; none when lm_eval loads the model itself. Pure. */
@@ -32,15 +33,8 @@ export function serverSpecs(unit: WorkUnit, logs: LogNames): ServerSpec[] {
 /** What requests will call the model; null when a variable that only the node knows is part of it. */
 function requestedModel(value: unknown, env: Readonly<Record<string, string>>): string | null {
   if (typeof value !== "string") return null;
-  const filled = fill(value, env);
+  const filled = fillPlaceholders(value, env);
   return filled.includes("$") ? null : filled;
-}
-
-function fill(value: string, env: Readonly<Record<string, string>>): string {
-  return value.replace(
-    /\$(?:\{(\w+)\}|(\w+))/g,
-    (whole, a?: string, b?: string) => env[a ?? b ?? ""] ?? whole,
-  );
 }
 
 /** lm_eval's clients of OpenAI's protocol, by the names of their models: of others nobody knows what they send. */
@@ -66,8 +60,8 @@ export function howToAsk(
   const { base_url: baseUrl, tokenized_requests: tokenized, header } = profile.model_args;
   const kind = clients[String(profile.lm_eval_args["model"])];
   if (kind === undefined || typeof baseUrl !== "string") return undefined;
-  const url = URL.parse(fill(baseUrl, { ...env, EH_PORT: somePort }));
-  if (url === null || url.port !== somePort) return undefined;
+  const url = URL.parse(fillPlaceholders(baseUrl, { ...env, EH_PORT: somePort }));
+  if (url === null || url.port !== somePort || url.href.includes("$")) return undefined;
   const isScored = fingerprintsOf(unit).some(([leaf]) =>
     scoredKinds.has(plan.leaves[leaf]?.output_type ?? ""),
   );
@@ -86,6 +80,6 @@ function textFields(
 ): Record<string, string> | null {
   if (typeof header !== "object" || header === null) return null;
   return Object.fromEntries(
-    Object.entries(header).map(([name, value]) => [name, fill(String(value), env)]),
+    Object.entries(header).map(([name, value]) => [name, fillPlaceholders(String(value), env)]),
   );
 }

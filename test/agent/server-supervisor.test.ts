@@ -361,6 +361,10 @@ createServer((request, response) => {
   let body = "";
   request.on("data", (chunk) => { body += chunk; });
   request.on("end", () => {
+    if ("KEY" in process.env && request.headers.authorization !== "Bearer " + process.env.KEY) {
+      response.statusCode = 401;
+      return response.end();
+    }
     appendFileSync("asked", process.pid + "\\n");
     const worth = readFileSync("worth", "utf8");
     if (worth === "death") process.exit(9);
@@ -392,6 +396,18 @@ createServer((request, response) => {
     const pids = await askedPids(directory.path);
     assert.deepEqual([pids.length, new Set(pids).size], [6, 2]);
     assert.deepEqual(server.types(), ["starting", "healthy", "down", "starting", "healthy"]);
+  });
+
+  test("is asked with the key that only the node knows", async () => {
+    await using directory = await temporaryDirectory();
+    await change(join(directory.path, "worth"), "much");
+    const headers = { authorization: "Bearer ${KEY}" };
+    await using server = supervise(directory.path, command, {
+      env_vars: { KEY: "key of server $EH_SERVER_ID" },
+      ask: { ...ask, headers },
+    });
+    await server.report("healthy");
+    assert.deepEqual(server.types(), ["starting", "healthy"]);
   });
 
   test("is why it is given up at once when that is not enough", async () => {

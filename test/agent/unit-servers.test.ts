@@ -59,6 +59,8 @@ describe("the servers of a unit", () => {
 
   test("are asked nothing where nobody knows how requests look, or they go elsewhere", () => {
     const elsewhere = unitWith({ base_url: "http://api.example/v1/completions" }, []);
+    const unknown = { base_url: "http://localhost:${EH_PORT}/${PLACE}/completions" };
+    assert.equal(howToAsk(unitWith(unknown, ["loglikelihood"]), env), undefined);
     assert.equal(howToAsk(elsewhere, env), undefined);
     assert.equal(howToAsk(unitWith({ base_url: null }, ["loglikelihood"]), env), undefined);
     assert.equal(howToAsk(unitWith({}, ["loglikelihood"], "my-own-model"), env), undefined);
