@@ -1,22 +1,13 @@
 import { type Counts, subtractCounts } from "../balancer/control.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
-import type { EventBody, EventSink } from "../events/event.ts";
+import type { EventBody, EventSink, EventSubject } from "../events/event.ts";
 import type { BalancerClient, ChildPlace } from "./balancer-client.ts";
 import { type Child, keepChild } from "./child.ts";
 import { askHealth } from "./health.ts";
 import { type NodeOrder, NodeReport, type ServerSpec } from "./node-protocol.ts";
 import { type EchoedServer, findingsOf } from "./server-findings.ts";
-
-/** Why a unit's servers will not serve it any more. */
-export interface ServersFailed {
-  /**
-   * `server-start`: never healthy. `server-unfit`: it can't do what the unit needs. `server-crash-loop`: it dies again and
-   * again without answering a request.
-   */
-  readonly class: "server-start" | "server-unfit" | "server-crash-loop";
-  readonly reason: string;
-  readonly logTail: readonly string[];
-}
+import { publishReport, type ServerReport } from "./server-reports.ts";
+import { newState, type ServerState, type ServersFailed } from "./server-state.ts";
 
 /** The servers of the unit at hand: kept by a node agent, reached through the balancer. */
 export interface Servers extends AsyncDisposable {
@@ -52,25 +43,7 @@ const minBarrenLives = 3;
 /** From one record of what servers do to the next. */
 const loadEveryMs = 60_000;
 
-interface ServerState {
-  readonly spec: ServerSpec;
-  url: string | undefined;
-  /** Of servers that give equal answers. */
-  identity: string;
-  /** Requests that it had answered when it became healthy: what the balancer says of them comes a moment later. */
-  answeredBefore: Promise<number>;
-  barrenLives: number;
-  wasHealthy: boolean;
-  /** What the process at hand has answered to the probe; undefined: it has not been asked, or died. */
-  echo: readonly number[] | undefined;
-  /** The findings about the process at hand are recorded. */
-  isTold: boolean;
-  /** Why nobody tries it any more. */
-  givenUp: ServersFailed | undefined;
-}
-
-type ServerReport = Exclude<NodeReport, { type: "pong" }>;
-
+/** Of a unit: what its servers are, and how they are. */
 interface Assignment {
   readonly unit: string;
   readonly specs: readonly ServerSpec[];
@@ -82,251 +55,243 @@ interface Assignment {
 }
 
 export function openServers(options: ServersOptions): Servers {
-  const { balancer, events, clock = systemClock } = options;
-  let assigned: Assignment | undefined;
-  let disturbedAt = Number.NEGATIVE_INFINITY;
-  const disturbed = () => {
-    disturbedAt = clock.monotonic();
-  };
-  const order = (): NodeOrder => {
-    const states = [...(assigned?.states.values() ?? [])];
-    const servers = states.flatMap(({ spec, givenUp }) => (givenUp === undefined ? [spec] : []));
-    return { type: "servers", servers };
-  };
+  return new UnitServers(options);
+}
+
+class UnitServers implements Servers {
+  readonly #options: ServersOptions;
+  readonly #clock: Clock;
+  readonly #child: Child<NodeOrder>;
+  readonly #closing = new AbortController();
+  #assigned: Assignment | undefined;
+  #disturbedAt = Number.NEGATIVE_INFINITY;
   /** Keys of what the node agent may still run. */
-  const alive = new Set<string>();
-  let ended = Promise.withResolvers<void>();
-  const forget = (keys: Iterable<string>): void => {
-    for (const key of keys) alive.delete(key);
-    ended.resolve();
-    ended = Promise.withResolvers();
-  };
+  readonly #alive = new Set<string>();
+  #ended = Promise.withResolvers<void>();
 
-  const route = (): void => {
-    const states = [...(assigned?.states.values() ?? [])];
-    const up = states.flatMap(({ spec, url }) =>
-      url === undefined ? [] : [{ id: `${spec.server}`, url }],
-    );
-    const identities = new Set(states.flatMap(({ url, identity }) => (url ? [identity] : [])));
-    const [identity] = identities.size === 1 ? identities : [];
-    balancer.route(up, { expected: true, timeoutS: assigned?.timeoutS ?? 600, identity });
-  };
-
-  /** The others go on without it; the last one's end is the end of all. */
-  const giveUp = (state: ServerState, failed: ServersFailed): void => {
-    if (assigned === undefined || assigned.states.get(state.spec.key) !== state) return;
-    state.givenUp = failed;
-    state.url = undefined;
-    const { server } = state.spec;
-    options.place.log.warn(
-      { server, class: failed.class, reason: failed.reason },
-      "server given up",
-    );
-    const { states, onFailed } = assigned;
-    if ([...states.values()].every(({ givenUp }) => givenUp !== undefined)) {
-      assigned.onFailed = undefined;
-      onFailed?.(failed);
-      return;
-    }
-    child.send(order());
-    route();
-  };
-
-  const answeredBy = async ({ spec }: ServerState): Promise<number> =>
-    (await balancer.served()).get(`${spec.server}`)?.answered ?? 0;
-
-  const publish = (report: ServerReport): void => {
-    const written = publishReport(events, { unit: assigned?.unit, job: options.job }, report);
-    // The journal waits for a disk that is full; what it can't write at the end is its own error.
-    written.catch(() => {});
-  };
-
-  const othersThan = (state: ServerState): EchoedServer[] =>
-    [...(assigned?.states.values() ?? [])].flatMap(({ spec, echo }) =>
-      spec.key === state.spec.key || echo === undefined ? [] : [{ server: spec.server, echo }],
-    );
-
-  const warn = (findings: readonly EventBody<"server.warning">[]): void => {
-    const subject = { job: options.job, ...(assigned && { unit: assigned.unit }) };
-    for (const finding of findings) {
-      options.place.log.warn(finding, "a server looks odd");
-      events.publish("server.warning", subject, finding).catch(() => {});
-    }
-  };
-
-  /** Sees how much a life of a server that was healthy was good for. */
-  async function countLife(state: ServerState, reason: string, logTail: string[]): Promise<void> {
-    const answered = (await answeredBy(state)) - (await state.answeredBefore);
-    if (assigned?.states.get(state.spec.key) !== state) return;
-    state.barrenLives = answered > 0 ? 0 : state.barrenLives + 1;
-    if (state.barrenLives < Math.max(minBarrenLives, state.spec.start_attempts)) return;
-    const lives = `it ended ${state.barrenLives} times in a row without answering a request`;
-    giveUp(state, { class: "server-crash-loop", reason: `${lives}: ${reason}`, logTail });
+  constructor(options: ServersOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#child = keepChild<NodeOrder, NodeReport>({
+      ...options.place,
+      name: "node agent",
+      args: options.agentArgs,
+      parse: (line) => NodeReport.parse(line),
+      greeting: () => [this.#order()],
+      onReport: (report) => this.#hear(report),
+      onEnd: () => this.#loseAll(),
+      // Its servers get 10 s after the interrupt and 5 s more.
+      closeGraceMs: 20_000,
+    });
+    this.#recordLoads().catch((error: unknown) => {
+      if (!this.#closing.signal.aborted) options.place.onGivenUp(error as Error);
+    });
   }
 
-  function hear(report: NodeReport): void {
-    if (report.type === "pong") return;
-    if (report.type === "stopped" || report.type === "failed") forget([report.key]);
-    else alive.add(report.key);
-    const state = assigned?.states.get(report.key);
-    if (state === undefined) return;
-    publish(report);
-    if (report.type === "healthy") {
-      const { url } = report;
-      if (!state.isTold) warn(findingsOf(report, othersThan(state)));
-      state.isTold = true;
-      state.echo = report.echo;
-      // Asked before the balancer may use it.
-      if (state.url === undefined) state.answeredBefore = answeredBy(state);
-      state.url = url;
-      state.identity = report.identity;
-      state.wasHealthy = true;
-    } else {
-      if (report.type !== "starting" || state.wasHealthy) disturbed();
-      state.url = undefined;
-      if (report.type !== "unhealthy") Object.assign(state, { echo: undefined, isTold: false });
+  assign(
+    unit: string,
+    specs: readonly ServerSpec[],
+    timeoutS: number,
+    onFailed: (failed: ServersFailed) => void,
+  ): void {
+    const before = this.#assigned?.states;
+    const states = new Map(
+      specs.map((spec) => {
+        const known = before?.get(spec.key);
+        const isKept = known !== undefined && known.givenUp === undefined;
+        return [spec.key, isKept ? known : newState(spec)];
+      }),
+    );
+    const servedBefore = this.#options.balancer.served();
+    this.#assigned = { unit, specs, timeoutS, states, servedBefore, onFailed };
+    for (const { key } of specs) this.#alive.add(key);
+    this.#child.send(this.#order());
+    this.#route();
+  }
+
+  async leave(): Promise<void> {
+    if (this.#assigned === undefined) return;
+    this.#assigned.onFailed = undefined;
+    await this.#recordLoad(this.#assigned);
+  }
+
+  async stop(signal: AbortSignal): Promise<void> {
+    this.#assigned = undefined;
+    this.#child.send(this.#order());
+    this.#route();
+    const aborted = new Promise((resolve) => {
+      signal.addEventListener("abort", resolve, { once: true });
+    });
+    while (this.#alive.size > 0 && !signal.aborted) {
+      await Promise.race([this.#ended.promise, aborted]);
     }
-    route();
+  }
+
+  async disturbedSince(at: number): Promise<boolean> {
+    const urls = this.#states.flatMap(({ url }) => url ?? []);
+    if (this.#disturbedAt >= at || urls.length === 0) return true;
+    // Looks at a server that runs come seldom: it may be ill, and nobody has seen it yet.
+    const healths = await Promise.all(urls.map((url) => askHealth(url, never)));
+    return healths.some(({ ok }) => !ok);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    await this.#child[Symbol.asyncDispose]();
+  }
+
+  get #states(): readonly ServerState[] {
+    return [...(this.#assigned?.states.values() ?? [])];
+  }
+
+  #order(): NodeOrder {
+    const servers = this.#states.flatMap(({ spec, givenUp }) =>
+      givenUp === undefined ? [spec] : [],
+    );
+    return { type: "servers", servers };
+  }
+
+  #route(): void {
+    const up = this.#states.flatMap(({ spec, url }) =>
+      url === undefined ? [] : [{ id: `${spec.server}`, url }],
+    );
+    const identities = new Set(
+      this.#states.flatMap(({ url, identity }) => (url === undefined ? [] : [identity])),
+    );
+    const [identity] = identities.size === 1 ? identities : [];
+    const timeoutS = this.#assigned?.timeoutS ?? 600;
+    this.#options.balancer.route(up, { expected: true, timeoutS, identity });
+  }
+
+  #hear(report: NodeReport): void {
+    if (report.type === "pong") return;
+    if (report.type === "stopped" || report.type === "failed") this.#forget([report.key]);
+    else this.#alive.add(report.key);
+    const state = this.#assigned?.states.get(report.key);
+    if (state === undefined) return;
+    // The journal waits for a disk that is full; what it can't write at the end is its own error.
+    publishReport(this.#options.events, this.#subject, report).catch(() => {});
+    if (report.type === "healthy") this.#welcome(state, report);
+    else this.#lose(state, report);
+    this.#route();
     if (report.type === "down" && report.served) {
-      void countLife(state, report.reason, report.log_tail);
+      void this.#countLife(state, report.reason, report.log_tail);
     }
     if (report.type === "failed") {
       const { reason, log_tail, unfit } = report;
       const failed = unfit === true ? "server-unfit" : "server-start";
-      giveUp(state, { class: failed, reason, logTail: log_tail });
+      this.#giveUp(state, { class: failed, reason, logTail: log_tail });
+    }
+  }
+
+  #welcome(state: ServerState, report: Extract<ServerReport, { type: "healthy" }>): void {
+    if (!state.isTold) this.#warn(findingsOf(report, this.#othersThan(state)));
+    state.isTold = true;
+    state.echo = report.echo;
+    // Asked before the balancer may use it.
+    if (state.url === undefined) state.answeredBefore = this.#answeredBy(state);
+    state.url = report.url;
+    state.identity = report.identity;
+    state.wasHealthy = true;
+  }
+
+  #lose(state: ServerState, report: Exclude<ServerReport, { type: "healthy" }>): void {
+    if (report.type !== "starting" || state.wasHealthy) this.#disturb();
+    state.url = undefined;
+    if (report.type !== "unhealthy") Object.assign(state, { echo: undefined, isTold: false });
+  }
+
+  /** The node agent is gone, and its servers with it. */
+  #loseAll(): void {
+    this.#disturb();
+    this.#forget(this.#alive);
+    for (const state of this.#states) state.url = undefined;
+    this.#route();
+  }
+
+  #disturb(): void {
+    this.#disturbedAt = this.#clock.monotonic();
+  }
+
+  #forget(keys: Iterable<string>): void {
+    for (const key of keys) this.#alive.delete(key);
+    this.#ended.resolve();
+    this.#ended = Promise.withResolvers();
+  }
+
+  /** The others go on without it; the last one's end is the end of all. */
+  #giveUp(state: ServerState, failed: ServersFailed): void {
+    const assigned = this.#assigned;
+    if (assigned === undefined || assigned.states.get(state.spec.key) !== state) return;
+    state.givenUp = failed;
+    state.url = undefined;
+    const { server } = state.spec;
+    const { log } = this.#options.place;
+    log.warn({ server, class: failed.class, reason: failed.reason }, "server given up");
+    if (this.#states.every(({ givenUp }) => givenUp !== undefined)) {
+      const { onFailed } = assigned;
+      assigned.onFailed = undefined;
+      onFailed?.(failed);
+      return;
+    }
+    this.#child.send(this.#order());
+    this.#route();
+  }
+
+  /** Sees how much a life of a server that was healthy was good for. */
+  async #countLife(state: ServerState, reason: string, logTail: string[]): Promise<void> {
+    const answered = (await this.#answeredBy(state)) - (await state.answeredBefore);
+    if (this.#assigned?.states.get(state.spec.key) !== state) return;
+    state.barrenLives = answered > 0 ? 0 : state.barrenLives + 1;
+    if (state.barrenLives < Math.max(minBarrenLives, state.spec.start_attempts)) return;
+    const lives = `it ended ${state.barrenLives} times in a row without answering a request`;
+    this.#giveUp(state, { class: "server-crash-loop", reason: `${lives}: ${reason}`, logTail });
+  }
+
+  async #answeredBy({ spec }: ServerState): Promise<number> {
+    return (await this.#options.balancer.served()).get(`${spec.server}`)?.answered ?? 0;
+  }
+
+  #othersThan(state: ServerState): EchoedServer[] {
+    return this.#states.flatMap(({ spec, echo }) =>
+      spec.key === state.spec.key || echo === undefined ? [] : [{ server: spec.server, echo }],
+    );
+  }
+
+  #warn(findings: readonly EventBody<"server.warning">[]): void {
+    const { events, place } = this.#options;
+    for (const finding of findings) {
+      place.log.warn(finding, "a server looks odd");
+      events.publish("server.warning", this.#subject, finding).catch(() => {});
+    }
+  }
+
+  get #subject(): EventSubject {
+    const unit = this.#assigned?.unit;
+    return { job: this.#options.job, ...(unit !== undefined && { unit }) };
+  }
+
+  async #recordLoads(): Promise<void> {
+    for (;;) {
+      await this.#clock.sleep(loadEveryMs, this.#closing.signal);
+      if (this.#assigned?.onFailed !== undefined) await this.#recordLoad(this.#assigned);
     }
   }
 
   /** What the unit's requests came to at each server, and what the server says of itself. */
-  async function recordLoad({ unit, specs, servedBefore }: Assignment): Promise<void> {
+  async #recordLoad({ unit, specs, servedBefore }: Assignment): Promise<void> {
+    const { balancer, events, job } = this.#options;
     const [before, now] = [await servedBefore, await balancer.served()];
     const written = specs.flatMap(({ server }) => {
       const counts = now.get(`${server}`);
       if (counts === undefined) return [];
       const served = subtractCounts(counts, before.get(`${server}`));
       const body = { server, served, engine: balancer.engines.get(`${server}`) ?? null };
-      return [events.publish("server.load", { job: options.job, unit }, body)];
+      return [events.publish("server.load", { job, unit }, body)];
     });
     // What can't be written at the end is the journal's own error.
     await Promise.allSettled(written);
   }
-
-  const closing = new AbortController();
-  async function recordLoads(): Promise<void> {
-    for (;;) {
-      await clock.sleep(loadEveryMs, closing.signal);
-      if (assigned?.onFailed !== undefined) await recordLoad(assigned);
-    }
-  }
-  recordLoads().catch((error: unknown) => {
-    if (!closing.signal.aborted) options.place.onGivenUp(error as Error);
-  });
-
-  const child: Child<NodeOrder> = keepChild<NodeOrder, NodeReport>({
-    ...options.place,
-    name: "node agent",
-    args: options.agentArgs,
-    parse: (line) => NodeReport.parse(line),
-    greeting: () => [order()],
-    onReport: hear,
-    onEnd: () => {
-      disturbed();
-      forget(alive);
-      for (const state of assigned?.states.values() ?? []) state.url = undefined;
-      route();
-    },
-    // Its servers get 10 s after the interrupt and 5 s more.
-    closeGraceMs: 20_000,
-  });
-
-  return {
-    assign: (unit, specs, timeoutS, onFailed) => {
-      const before = assigned;
-      const states = new Map(
-        specs.map((spec) => {
-          const known = before?.states.get(spec.key);
-          const isKept = known !== undefined && known.givenUp === undefined;
-          return [spec.key, isKept ? known : newState(spec)];
-        }),
-      );
-      assigned = { unit, specs, timeoutS, states, servedBefore: balancer.served(), onFailed };
-      for (const { key } of specs) alive.add(key);
-      child.send(order());
-      route();
-    },
-    leave: async () => {
-      if (assigned === undefined) return;
-      assigned.onFailed = undefined;
-      await recordLoad(assigned);
-    },
-    stop: async (signal) => {
-      assigned = undefined;
-      child.send(order());
-      route();
-      const aborted = new Promise((resolve) => {
-        signal.addEventListener("abort", resolve, { once: true });
-      });
-      while (alive.size > 0 && !signal.aborted) await Promise.race([ended.promise, aborted]);
-    },
-    disturbedSince: async (at) => {
-      const urls = [...(assigned?.states.values() ?? [])].flatMap(({ url }) => url ?? []);
-      if (disturbedAt >= at || urls.length === 0) return true;
-      // Looks at a server that runs come seldom: it may be ill, and nobody has seen it yet.
-      const healths = await Promise.all(urls.map((url) => askHealth(url, never)));
-      return healths.some(({ ok }) => !ok);
-    },
-    [Symbol.asyncDispose]: async () => {
-      closing.abort();
-      await child[Symbol.asyncDispose]();
-    },
-  };
 }
 
 const never = new AbortController().signal;
-
-function newState(spec: ServerSpec): ServerState {
-  const answeredBefore = Promise.resolve(0);
-  return {
-    spec,
-    url: undefined,
-    identity: "",
-    answeredBefore,
-    barrenLives: 0,
-    wasHealthy: false,
-    echo: undefined,
-    isTold: false,
-    givenUp: undefined,
-  };
-}
-
-async function publishReport(
-  events: EventSink,
-  { unit, job }: { unit: string | undefined; job: string },
-  report: ServerReport,
-): Promise<void> {
-  const subject = { job, ...(unit !== undefined && { unit }) };
-  const { server } = report;
-  switch (report.type) {
-    case "starting": {
-      const { start_attempt, port, log } = report;
-      return await events.publish("server.starting", subject, { server, start_attempt, port, log });
-    }
-    case "healthy": {
-      const { start_attempt, port, start_s } = report;
-      const body = { server, start_attempt, port, start_s };
-      return await events.publish("server.healthy", subject, body);
-    }
-    case "unhealthy":
-      return await events.publish("server.unhealthy", subject, { server, reason: report.reason });
-    case "down": {
-      const reason = [report.reason, ...report.log_tail.slice(-3)].join("\n");
-      return await events.publish("server.restarted", subject, { server, reason });
-    }
-    case "failed": {
-      const { reason, log_tail } = report;
-      return await events.publish("server.failed", subject, { server, reason, log_tail });
-    }
-    case "stopped":
-      return;
-  }
-}
