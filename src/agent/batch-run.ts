@@ -1,9 +1,10 @@
-import { type Counts, sumCounts } from "../balancer/control.ts";
+import type { Counts } from "../balancer/control.ts";
 import type { Clock } from "../base/clock.ts";
 import type { EventSink, EventSubject } from "../events/event.ts";
 import type { HarnessMessage } from "../lmeval/protocol.ts";
 import type { Lease, ReleaseReason } from "../queue/queue.ts";
 import type { LeafId, OwnerId } from "../run/ids.ts";
+import { BatchRequests, type RequestDeps } from "./batch-requests.ts";
 import type { Breaker, Trip } from "./breaker.ts";
 import {
   excuse,
@@ -13,12 +14,11 @@ import {
   reportExcused,
   strike,
 } from "./leaf-failures.ts";
-import type { JournalLeaf, RequestJournals } from "./request-journals.ts";
 import { fingerprintOf, openLeaves, readUnitState, type WorkUnit } from "./unit.ts";
 import type { BatchHarness, RunEnd } from "./warm-harness.ts";
 
 /** What the slots of a unit share. */
-export interface BatchDeps {
+export interface BatchDeps extends RequestDeps {
   readonly unit: WorkUnit;
   readonly owner: OwnerId;
   readonly job: string;
@@ -28,10 +28,6 @@ export interface BatchDeps {
   readonly clock: Clock;
   /** A request without its leaves. Each has an id of its own, under which the balancer counts. */
   readonly request: (attempt: number) => BatchRequest;
-  /** What the requests of an account, or of one of its leaves by its index, came to; undefined: nobody knows. */
-  readonly settle: (account: string, leaf?: number) => Promise<Counts | undefined>;
-  /** Of the unit; undefined: nothing is kept. */
-  readonly journals?: RequestJournals | undefined;
   /** Servers or balancer were not well since then, or are not now: failed requests say nothing about the leaf. */
   readonly disturbedSince: (at: number) => Promise<boolean>;
   /** The unit is given up, and the leaves that brought it about are pardoned. */
@@ -60,11 +56,7 @@ export class BatchRun {
   readonly #lease: Lease;
   readonly #slot: number;
   readonly #subject: EventSubject;
-  readonly #accounts: string[] = [];
-  /** What each leaf's requests came to that was settled alone. */
-  readonly #settled: (Counts | undefined)[] = [];
-  /** Of the run at hand, in the order of its request. */
-  #asked: readonly LeafId[] = [];
+  readonly #requests: BatchRequests;
   /** Not settled, and not failed under this lease. */
   #open: LeafId[] = [];
   #failed = 0;
@@ -80,6 +72,7 @@ export class BatchRun {
     this.#deps = deps;
     this.#lease = lease;
     this.#slot = slot;
+    this.#requests = new BatchRequests(deps);
     const { attempt, batch } = lease;
     this.#subject = { unit: deps.unit.planned.id, batch: batch.id, attempt, job: deps.job };
   }
@@ -105,10 +98,7 @@ export class BatchRun {
 
   /** Requests and tokens of all that was evaluated; undefined when a balancer took its counts with it. */
   async settle(): Promise<Counts | undefined> {
-    const all = [...this.#settled];
-    for (const account of this.#accounts) all.push(await this.#deps.settle(account));
-    const known = all.filter((counts) => counts !== undefined);
-    return known.length === all.length ? sumCounts(known) : undefined;
+    return await this.#requests.settle();
   }
 
   /** CPU seconds of the processes that evaluated; those of a harness that died are not known. */
@@ -116,30 +106,20 @@ export class BatchRun {
     return this.#cpuS;
   }
 
-  /** What the requests of a leaf that has ended came to. */
-  async #settleLeaf(leaf: LeafId): Promise<{ served?: Counts }> {
-    const account = this.#accounts.at(-1);
-    const index = this.#asked.indexOf(leaf);
-    if (account === undefined || index < 0) return {};
-    const served = await this.#deps.settle(account, index);
-    this.#settled.push(served);
-    return served === undefined ? {} : { served };
-  }
-
   /** One run request with all open leaves: ends with fewer of them, or because we want to stop. */
   async #run(): Promise<RunEnd> {
-    const { unit, harness, request, ending, yielding } = this.#deps;
+    const { unit, harness, request, events, ending, yielding } = this.#deps;
     const asked = request(this.#lease.attempt);
-    this.#accounts.push(asked.id);
     this.#current = undefined;
-    this.#asked = [...this.#open];
     const leaves = this.#open.map((id) => {
       const { name, source, overrides } = unit.plan.leaves[
         id
       ] as WorkUnit["plan"]["leaves"][LeafId];
       return { id, name, source, overrides, fingerprint: fingerprintOf(unit, id) };
     });
-    await this.#openJournals(asked.id, leaves);
+    await this.#requests.begin(asked.id, leaves, (leaf, reason) => {
+      void events.publish("journal.off", { ...this.#subject, leaf }, { reason }).catch(() => {});
+    });
     // Before a leaf and between two of them is the time to stop for whoever is in no hurry.
     const enough = new AbortController();
     let isAtLeaf = false;
@@ -168,7 +148,7 @@ export class BatchRun {
     );
     yielding.removeEventListener("abort", yieldNow);
     await this.#work;
-    await this.#deps.journals?.close(asked.id);
+    await this.#requests.end();
     if (end.kind === "ended") this.#cpuS += end.ended.cpu_s;
     if (this.#broken !== undefined) throw this.#broken.error;
     // The child may have begun another leaf before it heard that it was enough.
@@ -210,18 +190,18 @@ export class BatchRun {
           total_s,
         } = message;
         const times = { load_s, requests_s, total_s };
-        const served = await this.#settleLeaf(leaf);
+        const served = await this.#requests.settleLeaf(leaf);
         const body = { fingerprint, result, outcome, n_samples, n_requests, ...times, ...served };
         await events.publish("leaf.done", subject, body);
-        return await this.#dropJournal(leaf);
+        return await this.#requests.dropJournal(leaf);
       }
       case "leaf_invalid": {
         this.#drop(leaf);
         breaker.succeeded();
         const { path: result, reason } = message;
-        const body = { fingerprint, result, reason, ...(await this.#settleLeaf(leaf)) };
+        const body = { fingerprint, result, reason, ...(await this.#requests.settleLeaf(leaf)) };
         await events.publish("leaf.invalid", subject, body);
-        return await this.#dropJournal(leaf);
+        return await this.#requests.dropJournal(leaf);
       }
       case "leaf_failed":
         return await this.#fail(leaf, message);
@@ -269,7 +249,7 @@ export class BatchRun {
       throw new PlaceFullError(leaf, failure);
     }
     // Its answers may be the cause.
-    await this.#dropJournal(leaf);
+    await this.#requests.dropJournal(leaf);
     const isDead = await strike(this.#deps, this.#subject, this.#attempt(leaf), failure);
     if (!isDead) this.#failed += 1;
     const trip = breaker.failed(leaf, failure.class, failure.message);
@@ -282,26 +262,10 @@ export class BatchRun {
     const why = ending.aborted ? releaseReason() : reason;
     if (why === "unit-stopped") {
       // So may those of leaves that have not failed yet.
-      await this.#dropJournal(leaf);
+      await this.#requests.dropJournal(leaf);
       return;
     }
     await excuse(this.#deps, this.#subject, this.#attempt(leaf), why);
-  }
-
-  async #openJournals(account: string, leaves: readonly JournalLeaf[]): Promise<void> {
-    const { journals, events } = this.#deps;
-    await journals?.open(account, leaves, (leaf, reason) => {
-      void events.publish("journal.off", { ...this.#subject, leaf }, { reason }).catch(() => {});
-    });
-  }
-
-  /** Nothing of the leaf is given to a later evaluation: only what was cut off is. */
-  async #dropJournal(leaf: LeafId): Promise<void> {
-    const account = this.#accounts.at(-1);
-    const index = this.#asked.indexOf(leaf);
-    if (account === undefined || index < 0) return;
-    const fingerprint = fingerprintOf(this.#deps.unit, leaf);
-    await this.#deps.journals?.drop(account, index, { id: leaf, fingerprint });
   }
 
   #attempt(leaf: LeafId): FailedAttempt {
