@@ -224,7 +224,7 @@ export class BatchRun {
     }
     if (atHand !== undefined && end.kind === "ended") {
       if (end.ended.cancelled || ending.aborted) await this.#excuse(atHand, "cancelled");
-      else await this.#fail(atHand, crashOf(end.ended));
+      else await this.#fail(atHand, crashOf(end.ended), end.ended.signal !== "SIGKILL");
       return;
     }
     // Nothing was said of any leaf: the first stands for all, and the others are tried without it.
@@ -233,8 +233,11 @@ export class BatchRun {
     await this.#fail(first, end.kind === "error" ? end.error : crashOf(end.ended));
   }
 
-  /** A leaf that failed stays out of this lease; whether it gets another chance its strikes decide. */
-  async #fail(leaf: LeafId, failure: LeafFailure): Promise<void> {
+  /**
+   * A leaf that failed stays out of this lease; whether it gets another chance its strikes decide.
+   * @param ofItself whatever kills an evaluation from outside has nothing against its answers
+   */
+  async #fail(leaf: LeafId, failure: LeafFailure, ofItself = true): Promise<void> {
     const { breaker, disturbedSince, ending, clock, onTrip } = this.#deps;
     const startedAt = this.#current?.leaf === leaf ? this.#current.startedAt : clock.monotonic();
     this.#drop(leaf);
@@ -249,7 +252,7 @@ export class BatchRun {
       throw new PlaceFullError(leaf, failure);
     }
     // Its answers may be the cause.
-    await this.#requests.dropJournal(leaf);
+    if (ofItself) await this.#requests.dropJournal(leaf);
     const isDead = await strike(this.#deps, this.#subject, this.#attempt(leaf), failure);
     if (!isDead) this.#failed += 1;
     const trip = breaker.failed(leaf, failure.class, failure.message);

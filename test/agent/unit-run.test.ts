@@ -629,7 +629,8 @@ describe("the journal of a leaf", () => {
   for (const [what, act, kept] of [
     ["failed", fail("metric"), false],
     ["crashed", { kind: "crash" }, false],
-    ["was killed alone", { kind: "crash", signal: "SIGKILL" }, false],
+    ["ended by a signal of its own", { kind: "crash", signal: "SIGSEGV" }, false],
+    ["was killed alone", { kind: "crash", signal: "SIGKILL" }, true],
     ["lost its harness", { kind: "lost" }, true],
     ["was stopped by a signal", { kind: "crash", signal: "SIGSTOP" }, true],
   ] as const) {
