@@ -4,8 +4,13 @@ import { sha256 } from "../base/hash.ts";
 import { canonicalJson } from "../base/json.ts";
 import type { ServerSpec } from "./node-protocol.ts";
 
-/** What differs between servers of one unit, and from start to start, and changes no answer. */
-const ownOfServer = ["EH_PORT", "EH_BACKEND_PORT", "EH_SERVER_ID", "EH_OWNER"];
+/** What differs between servers of one unit, from start to start, and from one job or node to the next, and changes no answer. */
+const ownOfServer = [
+  ...["EH_PORT", "EH_BACKEND_PORT", "EH_SERVER_ID", "EH_OWNER"],
+  ...["SLURM_JOB_ID", "SLURM_JOBID", "SLURM_ARRAY_JOB_ID", "SLURM_STEP_ID", "SLURM_NODEID"],
+  ...["SLURM_JOB_NODELIST", "SLURM_NODELIST", "SLURMD_NODENAME", "SLURM_TMPDIR"],
+  ...["HOSTNAME", "TMPDIR", "RANDOM", "PPID"],
+];
 
 /** What a server was started with, and what it says of itself. */
 export interface ServerFacts {

@@ -63,6 +63,17 @@ describe("the identity of a server", () => {
     );
   });
 
+  test("is the same in another job, on another node, also in what is made of their names", async () => {
+    const env_vars = { CACHE: "$TMPDIR/${SLURM_JOB_ID}", LOG: "${CACHE}/log", MODE: "a" };
+    const inJob = async (job: string) => {
+      const scratch = { TMPDIR: `/tmp/${job}`, CACHE: `/tmp/${job}/${job}`, LOG: `${job}/log` };
+      const env = { ...scratch, SLURM_JOB_ID: job, SLURMD_NODENAME: `n${job}` };
+      const logs = `${command} --log $SLURMD_NODENAME.log`;
+      return await identifyServer(factsOf("/none", { command: logs, env_vars, env }));
+    };
+    assert.equal(await inJob("1"), await inJob("2"));
+  });
+
   test("is another one for another command, value, list of models or path", async () => {
     const changes: Changes[] = [
       {},
