@@ -62,6 +62,8 @@ export async function journalsRoot(
   if (place === null) return layout.journals;
   const cwd = plan.working_directory;
   const { place: expanded = place } = await expandEnvVars({ place }, env, { cwd, signal });
+  // Of a variable that this node does not have. Not the working directory: nobody would look there.
+  if (expanded === "") return layout.journals;
   return join(resolve(cwd, expanded), plan.run_id);
 }
 
@@ -117,13 +119,24 @@ export function openRequestJournals(options: RequestJournalsOptions): RequestJou
 }
 
 /** Removes all journals of a unit but those of these leaves, then its directory, and its run's, if they are empty. */
-export async function sweepJournals(
-  directory: string,
-  leaves: readonly JournalLeaf[],
-): Promise<void> {
+async function sweepJournals(directory: string, leaves: readonly JournalLeaf[]): Promise<void> {
   const open = new Set(leaves.map((leaf) => `${leaf.id}.${shortFingerprint(leaf.fingerprint)}`));
   await removeAll(directory, (file) => !open.has(file.leaf));
   for (const empty of [directory, dirname(directory)]) await rmdir(empty).catch(() => {});
+}
+
+/**
+ * Removes the journals of all units that are below a run's place, but for those of leaves that are open.
+ * @param openLeavesOf a unit by its id; undefined: its journals stay
+ */
+export async function sweepRoot(
+  root: string,
+  openLeavesOf: (unit: string) => Promise<readonly JournalLeaf[] | undefined>,
+): Promise<void> {
+  for (const unit of await readdir(root).catch(() => [])) {
+    const open = await openLeavesOf(unit);
+    if (open !== undefined) await sweepJournals(join(root, unit), open);
+  }
 }
 
 /** What can't be removed now is left: whoever is the next to work here tries again. */

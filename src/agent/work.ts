@@ -1,4 +1,3 @@
-import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { EventSink } from "../events/event.ts";
 import { openFsQueue } from "../queue/fs-queue.ts";
@@ -21,7 +20,7 @@ import {
   journalsRoot,
   openRequestJournals,
   type RequestJournals,
-  sweepJournals,
+  sweepRoot,
 } from "./request-journals.ts";
 import type { Shutdown } from "./shutdown.ts";
 import { fingerprintsOf, openLeaves, readUnitState, type WorkUnit, workUnit } from "./unit.ts";
@@ -67,8 +66,9 @@ export async function workThroughPlan(deps: WorkDeps): Promise<boolean> {
     }
     if (shutdown.draining.aborted) return false;
     if (!worked && !watch.changed.aborted) {
-      await sweepAllJournals(deps, units);
-      return await isComplete(units);
+      const isDone = await isComplete(units);
+      await sweepAllJournals(deps, units, isDone);
+      return isDone;
     }
   }
 }
@@ -165,21 +165,32 @@ async function journalsOf(
   return openRequestJournals({ directory, owner, limitBytes: journal.limit_bytes, balancer });
 }
 
-/** Whoever was killed after its last leaf has left that one's journal. */
+/**
+ * Whoever was killed after its last leaf has left that one's journal. Those of units that the plan has no more stay until all
+ * is done: another plan may have them again.
+ */
 async function sweepAllJournals(
   { context, shutdown }: WorkDeps,
   units: readonly WorkUnit[],
+  isDone: boolean,
 ): Promise<void> {
   const env = childEnvironment(context.env, context.owner);
+  const places = new Map<string, WorkUnit[]>([[context.layout.journals, []]]);
   for (const alike of Map.groupBy(units, ({ profile }) => profile.journal?.directory).values()) {
     const [first] = alike;
     if (first === undefined || first.profile.journal === null) continue;
     const root = await journalsRoot(first, env, shutdown.aborting);
-    const there = new Set(await readdir(root).catch(() => []));
-    for (const unit of alike) {
-      const { id } = unit.planned;
-      if (there.has(id)) await sweepJournals(join(root, id), await openLeavesOf(unit));
-    }
+    places.set(root, [...(places.get(root) ?? []), ...alike]);
+  }
+  const planned = new Set<string>(units.map(({ planned: { id } }) => id));
+  for (const [root, alike] of places) {
+    const byId = new Map<string, WorkUnit>(alike.map((unit) => [unit.planned.id, unit]));
+    await sweepRoot(root, async (id) => {
+      const unit = byId.get(id);
+      if (unit !== undefined) return await openLeavesOf(unit);
+      // Of one whose journals lie elsewhere now, or which keeps none, nobody will read them.
+      return isDone || planned.has(id) ? [] : undefined;
+    });
   }
 }
 

@@ -5,10 +5,14 @@ import { describe, test } from "node:test";
 import type { JournalFiles } from "../../src/agent/balancer-client.ts";
 import {
   type JournalLeaf,
+  journalsRoot,
   openRequestJournals,
   type RequestJournals,
+  sweepRoot,
 } from "../../src/agent/request-journals.ts";
+import type { WorkUnit } from "../../src/agent/unit.ts";
 import type { Fingerprint, LeafId, OwnerId } from "../../src/run/ids.ts";
+import { RunLayout } from "../../src/run/layout.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
 interface Opened extends JournalFiles {
@@ -122,6 +126,36 @@ describe("the request journals of a unit", () => {
     await at.journals.sweep([]);
     await assert.rejects(access(at.root));
     await at.journals.sweep([]);
+  });
+
+  test("are swept for each unit below a run's place, but for those that nobody knows", async () => {
+    await using at = await openScene();
+    await at.write(`x.${fp()}.local-0-r1.0`);
+    await at.write(`y.${fp()}.local-0-r1.0`);
+    for (const unit of ["done--main", "unknown--main"]) {
+      await mkdir(join(at.root, unit));
+      await writeFile(join(at.root, unit, `x.${fp()}.local-0-r1.0`), "");
+    }
+    const open = { "unit--main": [leafOf("y")], "done--main": [], "unknown--main": undefined };
+    await sweepRoot(at.root, async (unit) => open[unit as keyof typeof open]);
+    assert.deepEqual((await readdir(at.root)).sort(), ["unit--main", "unknown--main"]);
+    assert.deepEqual(await readdir(at.directory), [`y.${fp()}.local-0-r1.0`]);
+    assert.equal((await readdir(join(at.root, "unknown--main"))).length, 1);
+    await sweepRoot(at.root, async () => []);
+    await assert.rejects(access(at.root));
+  });
+
+  test("lie where the config says, or in the run directory where a node has no such variable", async () => {
+    const rootFor = async (directory: string | null, env: NodeJS.ProcessEnv) => {
+      const plan = { working_directory: "/", run_id: "run" };
+      const unit = { profile: { journal: { directory } }, layout: new RunLayout("/runs/a"), plan };
+      const path = { PATH: process.env["PATH"], ...env };
+      return await journalsRoot(unit as unknown as WorkUnit, path, new AbortController().signal);
+    };
+    assert.equal(await rootFor(null, {}), "/runs/a/journals");
+    assert.equal(await rootFor("${SCRATCH}", { SCRATCH: "/scratch" }), "/scratch/run");
+    assert.equal(await rootFor("kept", {}), "/kept/run");
+    assert.equal(await rootFor("${SCRATCH}", {}), "/runs/a/journals");
   });
 
   test("that can't be listed fail nothing, and it is said", async () => {
