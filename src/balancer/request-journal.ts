@@ -1,3 +1,4 @@
+import { stat } from "node:fs/promises";
 import { messageOf } from "../base/errors.ts";
 import { parseAnswerHead } from "./answer-head.ts";
 import { EarlierAnswers, type Kept } from "./earlier-answers.ts";
@@ -124,7 +125,10 @@ export class RequestJournal implements AnswerKeeping {
       this.#turnOff("its servers can't be told from others, or from each other");
     }
     if (!this.#isClosed && identity !== undefined) {
-      const { read, own, write } = this.#options;
+      const { read, own, write, budget } = this.#options;
+      // A balancer that takes another's place goes on counting, or one that dies often fills the disk.
+      for (const path of own) this.#bytes += await sizeOf(path);
+      budget.bytes += this.#bytes;
       this.#writer = new JournalWriter({
         path: write,
         line: renderLine(identity),
@@ -184,6 +188,14 @@ export class RequestJournal implements AnswerKeeping {
       },
     };
   }
+}
+
+/** Nothing where there is no file. */
+async function sizeOf(path: string): Promise<number> {
+  return await stat(path).then(
+    ({ size }) => size,
+    () => 0,
+  );
 }
 
 function isKept({ method, body }: ForwardRequest, { head, chunks }: HeldAnswer): boolean {

@@ -297,6 +297,21 @@ describe("a request journal", () => {
     });
   }
 
+  test("counts what its predecessors have written for the same evaluation", async () => {
+    await using directory = await temporaryDirectory();
+    const own: string[] = [];
+    for (let life = 0; life < 4; life++) {
+      const write = join(directory.path, `${life}`);
+      await using evaluation = evaluate({ own: [...own], write, limitBytes: 1_000 });
+      for (let n = 0; n < 20; n++) await evaluation.ask(`${life} ${n}`, "x".repeat(100));
+      own.push(write);
+      assert.equal(evaluation.off.length, 1);
+    }
+    const files = await readdir(directory.path);
+    const sizes = await Promise.all(files.map((name) => stat(join(directory.path, name))));
+    assert.ok(sizes.reduce((sum, { size }) => sum + size, 0) < 1_300);
+  });
+
   test("that can't be written fails no request: it is off, and says so once", async () => {
     await using directory = await temporaryDirectory();
     const first = join(directory.path, "1");
