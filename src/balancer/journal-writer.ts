@@ -1,5 +1,6 @@
-import { type FileHandle, mkdir, open } from "node:fs/promises";
+import { type FileHandle, mkdir, open, rm } from "node:fs/promises";
 import { dirname } from "node:path";
+import { errnoName } from "../base/errors.ts";
 
 /** What is appended within so long is written at once: a process that is killed loses no more than that. */
 const flushMs = 10;
@@ -17,6 +18,8 @@ export interface JournalWriterOptions {
   readonly line: Buffer;
   /** It can't be written, and never will. Called once. */
   readonly onError: (error: unknown) => void;
+  /** It is removed when the disk is full: others may need the room more. */
+  readonly isDispensable: boolean;
   /** For tests. */
   readonly openFile?: (path: string) => Promise<AppendFile>;
 }
@@ -37,6 +40,8 @@ export class JournalWriter {
   #writing: Promise<void> | undefined;
   #failed = false;
   #closed = false;
+  /** Has failed, and is done with its file. */
+  #left: Promise<void> | undefined;
 
   constructor(options: JournalWriterOptions) {
     this.#options = options;
@@ -70,6 +75,7 @@ export class JournalWriter {
     const file = this.#file;
     this.#file = undefined;
     await file?.close().catch((error: unknown) => this.#fail(error));
+    await this.#left;
   }
 
   #copy(piece: Buffer): void {
@@ -89,6 +95,7 @@ export class JournalWriter {
   async #flush(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    if (this.#failed) return;
     this.#writing ??= this.#write().finally(() => {
       this.#writing = undefined;
       if (this.#backlog > 0 && !this.#failed) {
@@ -123,7 +130,17 @@ export class JournalWriter {
     this.#failed = true;
     this.#blocks = [];
     this.#backlog = 0;
+    this.#left = this.#leave(error);
     this.#options.onError(error);
+  }
+
+  async #leave(error: unknown): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    await file?.close().catch(() => {});
+    const { isDispensable, path } = this.#options;
+    const isFull = ["ENOSPC", "EDQUOT"].includes(errnoName(error) ?? "");
+    if (isFull && isDispensable) await rm(path, { force: true }).catch(() => {});
   }
 }
 

@@ -132,6 +132,8 @@ export class RequestJournal implements AnswerKeeping {
       this.#writer = new JournalWriter({
         path: write,
         line: renderLine(identity),
+        // Else it says what has been given of earlier ones.
+        isDispensable: read.length === 0,
         onError: (error) => {
           this.#turnOff(`it can't be written: ${messageOf(error)}`);
           void this.#leaveEarlier();

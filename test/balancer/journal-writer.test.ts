@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { open, readdir } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { type AppendFile, JournalWriter } from "../../src/balancer/journal-writer.ts";
+import { temporaryDirectory } from "../support/temporary.ts";
 import { until } from "../support/until.ts";
 
 interface Disk {
@@ -36,6 +39,7 @@ function openDisk(options: {
     path: "journal",
     line: Buffer.from("line\n"),
     onError: (error) => errors.push(error),
+    isDispensable: false,
     openFile: async () => file,
   });
   return { disk, errors, writer };
@@ -72,6 +76,31 @@ describe("a journal's writer", () => {
     await writer.close();
     assert.equal(errors.length, 1);
     assert.equal(disk.closed, true);
+  });
+
+  test("gives its room back when the disk is full, if it can be done without", async () => {
+    await using directory = await temporaryDirectory();
+    const isLeft = async (isDispensable: boolean): Promise<boolean> => {
+      const path = join(directory.path, `${isDispensable}`);
+      const writer = new JournalWriter({
+        path,
+        line: Buffer.from("line\n"),
+        onError: () => {},
+        isDispensable,
+        openFile: async () => {
+          await using file = await open(path, "wx");
+          await file.write("x");
+          const error = Object.assign(new Error("no space"), { code: "ENOSPC" });
+          const writev = async () => await Promise.reject(error);
+          return { writev, close: async () => {} } as unknown as AppendFile;
+        },
+      });
+      writer.append([Buffer.from("record")]);
+      assert.equal(await writer.flushed(), false);
+      await writer.close();
+      return (await readdir(directory.path)).includes(`${isDispensable}`);
+    };
+    assert.deepEqual([await isLeft(true), await isLeft(false)], [false, true]);
   });
 
   test("keeps no more than it may hold while the disk is slow", async () => {
