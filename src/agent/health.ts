@@ -18,24 +18,40 @@ export async function askHealth(url: string, signal: AbortSignal): Promise<Healt
   }
 }
 
-/** The models that a server names at /v1/models; undefined when it has no such list. */
+/** A server that has no time for one question may have it for the next. */
+const maxTries = 3;
+
+/**
+ * The models that a server names at /v1/models; undefined when it has no such list. It is asked again when it does not answer:
+ * servers that seem to differ in this count as different ones.
+ */
 export async function askModels(
   url: string,
   signal: AbortSignal,
 ): Promise<readonly string[] | undefined> {
-  try {
-    const response = await fetch(`${url}/v1/models`, { signal: deadline(signal) });
-    if (response.status !== 200) {
-      await response.body?.cancel();
-      return undefined;
+  for (let tries = 1; ; tries++) {
+    try {
+      return await readModels(url, signal);
+    } catch {
+      signal.throwIfAborted();
+      if (tries === maxTries) return undefined;
     }
-    const { data } = (await response.json()) as { data?: unknown };
-    if (!Array.isArray(data)) return undefined;
-    return data.map((model: { id?: unknown }) => String(model?.id));
-  } catch {
-    signal.throwIfAborted();
+  }
+}
+
+/** @throws when it does not answer, or with what is no JSON. */
+async function readModels(
+  url: string,
+  signal: AbortSignal,
+): Promise<readonly string[] | undefined> {
+  const response = await fetch(`${url}/v1/models`, { signal: deadline(signal) });
+  if (response.status !== 200) {
+    await response.body?.cancel();
     return undefined;
   }
+  const { data } = (await response.json()) as { data?: unknown };
+  if (!Array.isArray(data)) return undefined;
+  return data.map((model: { id?: unknown }) => String(model?.id));
 }
 
 function deadline(signal: AbortSignal): AbortSignal {

@@ -5,6 +5,7 @@ import {
   type ExaminedServer,
   examineServer,
 } from "../../src/agent/examine-server.ts";
+import { askModels } from "../../src/agent/health.ts";
 import type { HowToAsk } from "../../src/agent/node-protocol.ts";
 import { type Asked, answer, startUpstream } from "../support/upstream.ts";
 
@@ -170,5 +171,27 @@ describe("a server that names another model at /v1/models", () => {
       const { found, asked } = await examine(score, { ask: generating, ...given });
       assert.deepEqual([found, asked.length], [{ kind: "fit" }, 0]);
     }
+  });
+});
+
+describe("the names of a server's models", () => {
+  async function namesOf(serve: (asked: Asked, n: number) => void) {
+    await using upstream = await startUpstream(serve);
+    const names = await askModels(upstream.url, never);
+    return [names, upstream.asked.length];
+  }
+  const list = { data: [{ id: "m" }, { id: "n" }] };
+
+  test("are asked for again when the connection breaks, and not without end", async () => {
+    const breaks = ({ response }: Asked) => void response.destroy();
+    const later = (asked: Asked, n: number) =>
+      n < 3 ? breaks(asked) : answer(asked.response, 200, list);
+    assert.deepEqual(await namesOf(later), [["m", "n"], 3]);
+    assert.deepEqual(await namesOf(breaks), [undefined, 3]);
+  });
+
+  test("are not there when it says so", async () => {
+    assert.deepEqual(await namesOf(({ response }) => answer(response, 404)), [undefined, 1]);
+    assert.deepEqual(await namesOf(({ response }) => answer(response, 200, {})), [undefined, 1]);
   });
 });
