@@ -1,8 +1,9 @@
-import { readdir, stat } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { sha256 } from "../base/hash.ts";
 import { canonicalJson } from "../base/json.ts";
 import type { ServerSpec } from "./node-protocol.ts";
+import { fillPlaceholders } from "./placeholders.ts";
 
 /** What differs between servers of one unit, from start to start, and from one job or node to the next, and changes no answer. */
 const ownOfServer = [
@@ -24,9 +25,9 @@ export interface ServerFacts {
 }
 
 /**
- * What servers have in common that give equal answers: their command and the values of all variables that it names or the config
- * sets; the models that they name; and the weights, by names, sizes and times of the files at EH_MODEL_PATH. Of variables that
- * hold a port, or are otherwise one server's own, the text that the config has for them.
+ * What servers have in common that give equal answers: their command, the scripts and the like that it names, and the values of
+ * all variables that it names or the config sets; the models that they name; and the weights, by names, sizes and times of the
+ * files at EH_MODEL_PATH. Of variables that hold a port, or are otherwise one server's own, the text that the config has for them.
  */
 export async function identifyServer({ spec, env, share, models }: ServerFacts): Promise<string> {
   const own = new Set([...ownOfServer, ...share]);
@@ -40,9 +41,27 @@ export async function identifyServer({ spec, env, share, models }: ServerFacts):
   }
   const path = spec.env["EH_MODEL_PATH"];
   const weights = path === undefined ? [] : await listFiles(resolve(spec.cwd, path));
-  return sha256(
-    canonicalJson({ command: spec.command, variables, models: models ?? null, weights }),
-  );
+  const programs = await hashPrograms(fillPlaceholders(spec.command, env), spec.cwd);
+  const { command } = spec;
+  return sha256(canonicalJson({ command, variables, programs, models: models ?? null, weights }));
+}
+
+/** Scripts, templates and configs; logs are none, which differ from start to start. */
+const program = /\.(?:sh|bash|py|[cm]?[jt]s|jinja2?|j2|json|ya?ml|toml)$/i;
+const maxProgramBytes = 1 << 20;
+
+/** Of the contents of such files that a command names: whoever edits one starts another server. */
+async function hashPrograms(command: string, cwd: string): Promise<string[]> {
+  const hashes: string[] = [];
+  for (const word of command.split(/[\s"'`=,:;|&<>()]+/)) {
+    if (!program.test(word)) continue;
+    const path = resolve(cwd, word);
+    const found = await stat(path).catch(() => undefined);
+    if (found?.isFile() !== true || found.size > maxProgramBytes) continue;
+    const content = await readFile(path).catch(() => undefined);
+    if (content !== undefined) hashes.push(sha256(content));
+  }
+  return hashes;
 }
 
 function namesIn(text: string): string[] {

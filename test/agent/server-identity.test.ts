@@ -116,6 +116,28 @@ describe("the identity of a server", () => {
     assert.notEqual(single, other);
   });
 
+  test("is another one when a script that its command names is edited, wherever it lies; logs do not count", async () => {
+    await using directory = await temporaryDirectory();
+    const cwd = directory.path;
+    const command = `bash "serve.sh" --chat-template="$EH_MODEL_PATH/chat.jinja" > $EH_MODEL_PATH/out.log`;
+    const files = ["serve.sh", "chat.jinja", "out.log"];
+    const look = async () => {
+      const facts = factsOf("/none", { command, cwd, env: { EH_MODEL_PATH: cwd } });
+      return await identifyServer(facts);
+    };
+    const seen: string[] = [];
+    for (const file of files) await writeFile(join(cwd, file), "1");
+    for (const file of files) {
+      seen.push(await look());
+      await utimes(join(cwd, file), 1, 1);
+      assert.equal(await look(), seen.at(-1));
+      await writeFile(join(cwd, file), "2");
+    }
+    seen.push(await look());
+    assert.equal(new Set(seen).size, 3);
+    assert.equal(seen[2], seen[3]);
+  });
+
   test("sees weights at a path that begins where its command runs", async () => {
     await using directory = await temporaryDirectory();
     const facts = factsOf("weights", { cwd: directory.path });
