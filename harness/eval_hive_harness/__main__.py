@@ -37,9 +37,6 @@ _SETTINGS = {
     "TQDM_MININTERVAL": "10",
 }
 
-# What data sets and tokenizers import at their first use, a fifth of a second in every child; each if it is there.
-_IMPORTED_LATER = ("scipy.io", "multiprocessing.synchronize", "transformers.tokenization_python")
-
 
 def main() -> int:
     wire = take_over_stdio()
@@ -139,6 +136,7 @@ def _import_everything() -> None:
     import eval_hive_harness.evaluate  # noqa: F401
     import lm_eval.tasks  # noqa: F401
     from eval_hive_harness.engine import fast_model
+    from eval_hive_harness.warm import warm_up
     from lm_eval.models.openai_completions import LocalCompletionsAPI
 
     if importlib.util.find_spec("torch") is not None:
@@ -147,9 +145,7 @@ def _import_everything() -> None:
     if importlib.util.find_spec("transformers") is not None:
         from transformers import AutoTokenizer  # noqa: F401
     fast_model(LocalCompletionsAPI)
-    for name in _IMPORTED_LATER:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    warm_up()
 
 
 def _start_failure(error: Exception) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from lm_eval._cli.harness import HarnessCLI
@@ -64,11 +65,16 @@ def _as_flag(key: str, value: Any) -> list[str]:
     return [f"--{key}={value}"]
 
 
+@lru_cache(maxsize=1)
+def _parser() -> argparse.ArgumentParser:
+    return HarnessCLI()._parser
+
+
 def _parse(argv: list[str]) -> argparse.Namespace:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return HarnessCLI()._parser.parse_args(argv)
+            return _parser().parse_args(argv)
     except SystemExit:
         reason = complaint.getvalue().strip().rpartition("error: ")[2]
         raise ArgumentsError(f"lm_eval refuses these lm_eval_args: {reason}") from None

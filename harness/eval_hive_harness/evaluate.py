@@ -12,11 +12,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import lm_eval.api.registry
 import lm_eval.caching.cache
 import lm_eval.evaluator
+import lm_eval.loggers.utils
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.loggers import EvaluationTracker
 from lm_eval.tasks import TaskManager
@@ -48,6 +50,8 @@ def _ask_once(add_info: Callable[[dict[str, Any]], None]) -> Callable[[dict[str,
 
 # Asking torch about its environment starts half a dozen programs: once per process is enough.
 lm_eval.evaluator.add_env_info = _ask_once(lm_eval.evaluator.add_env_info)
+# Reads and parses a whole file of metadata.
+lm_eval.loggers.utils.version = lru_cache(lm_eval.loggers.utils.version)
 
 
 class Session:
@@ -82,7 +86,12 @@ class Batch:
             if not self._tell_settled(leaf, place):
                 with compiled_once() if self._request["engine"] == "fast" else nullcontext():
                     LeafEvaluation(self, index, leaf, place).run()
-                gc.collect()
+                if self.another_follows(index):
+                    gc.collect()
+
+    def another_follows(self, index: int) -> bool:
+        """Whether this process may evaluate a leaf after that one."""
+        return index + 1 < len(self._request["leaves"]) or self._request["resident"] is not None
 
     def say(self, leaf: dict[str, Any], message: dict[str, Any]) -> None:
         kind = message.pop("type")
@@ -133,7 +142,7 @@ class LeafEvaluation:
 
     def load(self, _names: list[str]) -> dict[str, Any]:
         """Called by simple_evaluate after seeding and after the model: all is as in a run of this leaf alone."""
-        self._batch._session.isolation.begin_leaf()
+        self._batch._session.isolation.begin_leaf(another_follows=self._batch.another_follows(self._index))
         self._check_fingerprint()
         arguments = self._batch._arguments
         task = load_leaf(self._leaf, arguments.metadata)

@@ -24,8 +24,11 @@ class Isolation:
     def __init__(self) -> None:
         self._is_known = False
 
-    def begin_leaf(self) -> None:
+    def begin_leaf(self, *, another_follows: bool) -> None:
         """Call it when the model is there and before the task is loaded."""
+        if not self._is_known and not another_follows:
+            # To look at every module's name would copy thousands of the parent's pages.
+            return
         if self._is_known:
             self._forget_modules()
             self._restore_settings()

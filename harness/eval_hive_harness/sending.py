@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from tqdm import tqdm
 
+from .loopback import LoopbackSession
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -30,7 +32,7 @@ class Sending:
     def __init__(self, lm: Any, total: int | None) -> None:
         """`total` requests will be started, if that is known."""
         self._lm = lm
-        self._session: ClientSession
+        self._session: LoopbackSession
         self._places = asyncio.Semaphore(lm._concurrent)
         self._room = asyncio.Semaphore(_READY * lm._concurrent)
         self._tasks: list[asyncio.Task[Any]] = []
@@ -40,7 +42,7 @@ class Sending:
     async def __aenter__(self) -> Sending:
         connector = TCPConnector(limit=self._lm._concurrent, ssl=self._lm.verify_certificate)
         timeout = ClientTimeout(total=self._lm.timeout)
-        self._session = ClientSession(connector=connector, timeout=timeout)
+        self._session = LoopbackSession(ClientSession(connector=connector, timeout=timeout))
         return self
 
     async def __aexit__(self, failure: type | None, *_: object) -> None:
