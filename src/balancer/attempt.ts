@@ -60,6 +60,9 @@ export class Attempt implements ConnectionSink, Enrolled {
   readonly #body: HeldBody;
   /** Of `held`. */
   #taken = 0;
+  /** How many need the answer besides its client. */
+  #retained = 0;
+  #released = false;
   /** From its first byte on: until then the request can go elsewhere, and a silent client can be asked whether it is there. */
   #isToStream = false;
   #streams = false;
@@ -131,8 +134,9 @@ export class Attempt implements ConnectionSink, Enrolled {
       const reason = "answered, but its JSON ends before its end";
       this.#end({ kind: "lost", loss: { kind: "malformed", stale: false, reason } });
     } else {
-      const answer = { head, chunks, size, chunksAfter, release: () => this.#release() };
-      this.#end({ kind: "answer", answer });
+      const release = () => this.#release();
+      const retain = () => this.#retain();
+      this.#end({ kind: "answer", answer: { head, chunks, size, chunksAfter, release, retain } });
     }
   }
 
@@ -176,8 +180,18 @@ export class Attempt implements ConnectionSink, Enrolled {
     return true;
   }
 
-  /** Gives back what is held of the answer. */
+  #retain(): () => void {
+    this.#retained += 1;
+    return () => {
+      this.#retained -= 1;
+      if (this.#released) this.#release();
+    };
+  }
+
+  /** Gives back what is held of the answer, once nobody needs it. */
   #release(): void {
+    this.#released = true;
+    if (this.#retained > 0) return;
     this.#body.release();
     this.#deps.held.give(this.#taken);
     this.#taken = 0;

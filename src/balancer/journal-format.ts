@@ -44,19 +44,20 @@ export function renderLine(identity: string): Buffer {
   return Buffer.from(`${JSON.stringify({ eval_hive_requests: 1, identity })}\n`);
 }
 
-export function renderHeader(record: JournalRecord): Buffer {
-  const header = Buffer.alloc(headerBytes);
+/** @param header where it is rendered; more may follow there */
+export function renderHeader(record: JournalRecord, header = Buffer.alloc(headerBytes)): Buffer {
   header.writeUInt32LE(kinds[record.kind], 4);
   if (record.kind === "answer") {
     header.writeUInt32LE(record.headBytes, 8);
     header.writeUInt32LE(record.bodyBytes, 12);
     header.writeUInt32LE(record.seal, 16);
+    header.writeUInt32LE(0, 20);
     header.write(record.key, 24, "latin1");
   } else {
     header.writeUInt32LE(record.journal, 24);
     header.writeDoubleLE(record.at, 28);
   }
-  header.writeUInt32LE(crc32(header.subarray(4)), 0);
+  header.writeUInt32LE(crc32(header.subarray(4, headerBytes)), 0);
   return header;
 }
 
@@ -77,8 +78,8 @@ export function parseHeader(header: Buffer): JournalRecord | undefined {
   return { kind: "used", journal: header.readUInt32LE(24), at: header.readDoubleLE(28) };
 }
 
-/** Bytes from one that is looked at to the next: several in each sector of a disk. */
-const sealEvery = 128;
+/** Bytes from one that is looked at to the next: two in each sector of a disk. */
+const sealEvery = 256;
 
 /**
  * Tells bytes that were written from what is there when a machine went down before they reached the disk: zeros, or what was there

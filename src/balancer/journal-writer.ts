@@ -4,8 +4,11 @@ import { errnoName } from "../base/errors.ts";
 
 /** What is appended within so long is written at once: a process that is killed loses no more than that. */
 const flushMs = 10;
-const blockBytes = 256 << 10;
-const maxFreeBlocks = 32;
+/** So much is not made to wait for that: what has just come is still near the processor, and as much again comes meanwhile. */
+const flushBytes = 256 << 10;
+/** What is written in longer pieces is dearer: the kernel looks for as much memory in one piece. */
+const blockBytes = 64 << 10;
+const maxFreeBlocks = 128;
 /** A disk that is slower than the answers shall not fill the memory. */
 const maxBacklogBytes = 64 << 20;
 
@@ -24,6 +27,21 @@ export interface JournalWriterOptions {
   readonly openFile?: (path: string) => Promise<AppendFile>;
 }
 
+/** Bytes that are appended where they are. */
+export interface SharedBytes {
+  readonly chunks: readonly Buffer[];
+  /** They are to stay as they are until what this returns is called, once. */
+  readonly retain: () => () => void;
+}
+
+/** What goes into one write. */
+class Batch {
+  readonly pieces: Buffer[] = [];
+  readonly blocks: Buffer[] = [];
+  readonly releases: (() => void)[] = [];
+  bytes = 0;
+}
+
 /**
  * Appends to a file that nobody else writes, which is created with the first bytes, for its owner's eyes alone. Nobody waits
  * for the disk, and nothing is forced to it: what is written survives the process, though not the machine.
@@ -31,12 +49,15 @@ export interface JournalWriterOptions {
 export class JournalWriter {
   readonly #options: JournalWriterOptions;
   #file: AppendFile | undefined;
-  /** In order; the last one has room left. */
-  #blocks: Buffer[] = [];
-  #room = 0;
+  #batch = new Batch();
+  /** In its last block: what was copied there and is no piece yet, and where the next goes. */
+  #from = blockBytes;
+  #to = blockBytes;
+  /** Bytes that are not written yet. */
   #backlog = 0;
   readonly #free: Buffer[] = [];
   #timer: NodeJS.Timeout | undefined;
+  #immediate: NodeJS.Immediate | undefined;
   #writing: Promise<void> | undefined;
   #failed = false;
   #closed = false;
@@ -49,15 +70,17 @@ export class JournalWriter {
 
   /**
    * @param pieces are copied
+   * @param shared follow them
    * @returns false when they are not kept: too much is on its way to the disk, or nothing can be written any more.
    */
-  append(pieces: readonly Buffer[]): boolean {
+  append(pieces: readonly Buffer[], shared?: SharedBytes): boolean {
     if (this.#failed || this.#closed || this.#backlog > maxBacklogBytes) return false;
-    if (this.#blocks.length === 0 && this.#file === undefined && this.#writing === undefined) {
+    if (this.#batch.bytes === 0 && this.#file === undefined && this.#writing === undefined) {
       this.#copy(this.#options.line);
     }
     for (const piece of pieces) this.#copy(piece);
-    this.#timer ??= setTimeout(() => void this.#flush(), flushMs);
+    if (shared !== undefined) this.#share(shared);
+    this.#schedule();
     return true;
   }
 
@@ -72,6 +95,7 @@ export class JournalWriter {
     this.#closed = true;
     await this.flushed();
     clearTimeout(this.#timer);
+    clearImmediate(this.#immediate);
     const file = this.#file;
     this.#file = undefined;
     await file?.close().catch((error: unknown) => this.#fail(error));
@@ -79,56 +103,96 @@ export class JournalWriter {
   }
 
   #copy(piece: Buffer): void {
-    this.#backlog += piece.length;
+    this.#count(piece.length);
     for (let at = 0; at < piece.length; ) {
-      if (this.#room === 0) {
-        this.#blocks.push(this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes));
-        this.#room = blockBytes;
-      }
-      const block = this.#blocks[this.#blocks.length - 1] as Buffer;
-      const copied = piece.copy(block, blockBytes - this.#room, at);
-      this.#room -= copied;
+      if (this.#to === blockBytes) this.#takeBlock();
+      const block = this.#batch.blocks.at(-1) as Buffer;
+      const copied = piece.copy(block, this.#to, at);
+      this.#to += copied;
       at += copied;
+    }
+  }
+
+  #share({ chunks, retain }: SharedBytes): void {
+    this.#cut();
+    for (const chunk of chunks) {
+      this.#count(chunk.length);
+      this.#batch.pieces.push(chunk);
+    }
+    this.#batch.releases.push(retain());
+  }
+
+  #count(bytes: number): void {
+    this.#batch.bytes += bytes;
+    this.#backlog += bytes;
+  }
+
+  #takeBlock(): void {
+    this.#cut();
+    this.#batch.blocks.push(this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes));
+    this.#from = 0;
+    this.#to = 0;
+  }
+
+  /** What was copied since the last piece is one. */
+  #cut(): void {
+    const { pieces, blocks } = this.#batch;
+    if (this.#to > this.#from)
+      pieces.push((blocks.at(-1) as Buffer).subarray(this.#from, this.#to));
+    this.#from = this.#to;
+  }
+
+  /** While something is written, the rest waits: fewer and larger writes cost less. */
+  #schedule(): void {
+    if (this.#writing !== undefined || this.#batch.bytes === 0) return;
+    if (this.#batch.bytes < flushBytes) {
+      this.#timer ??= setTimeout(() => void this.#flush(), flushMs);
+    } else {
+      // An answer that was just appended is not sent yet: that comes first.
+      this.#immediate ??= setImmediate(() => void this.#flush());
     }
   }
 
   async #flush(): Promise<void> {
     clearTimeout(this.#timer);
+    clearImmediate(this.#immediate);
     this.#timer = undefined;
-    if (this.#failed) return;
+    this.#immediate = undefined;
     this.#writing ??= this.#write().finally(() => {
       this.#writing = undefined;
-      if (this.#backlog > 0 && !this.#failed) {
-        this.#timer ??= setTimeout(() => void this.#flush(), flushMs);
-      }
+      this.#schedule();
     });
     await this.#writing;
   }
 
   /** What is there now: what is appended meanwhile goes into the next write. */
   async #write(): Promise<void> {
-    const blocks = this.#blocks;
-    const last = blocks.length - 1;
-    const filled = blocks.map((block, n) =>
-      n === last ? block.subarray(0, blockBytes - this.#room) : block,
-    );
-    const bytes = this.#backlog;
-    this.#blocks = [];
-    this.#room = 0;
+    this.#cut();
+    const batch = this.#batch;
+    this.#batch = new Batch();
+    this.#from = blockBytes;
+    this.#to = blockBytes;
     try {
       this.#file ??= await (this.#options.openFile ?? create)(this.#options.path);
-      await writeWhole(this.#file, filled);
-      this.#backlog -= bytes;
-      for (const block of blocks) if (this.#free.length < maxFreeBlocks) this.#free.push(block);
+      await writeWhole(this.#file, batch.pieces);
+      this.#backlog -= batch.bytes;
     } catch (error) {
       this.#fail(error);
+    } finally {
+      this.#forget(batch);
     }
+  }
+
+  #forget({ blocks, releases }: Batch): void {
+    for (const release of releases) release();
+    for (const block of blocks) if (this.#free.length < maxFreeBlocks) this.#free.push(block);
   }
 
   #fail(error: unknown): void {
     if (this.#failed) return;
     this.#failed = true;
-    this.#blocks = [];
+    this.#forget(this.#batch);
+    this.#batch = new Batch();
     this.#backlog = 0;
     this.#left = this.#leave(error);
     this.#options.onError(error);

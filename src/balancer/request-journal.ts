@@ -15,6 +15,9 @@ import type { HeldAnswer } from "./reply.ts";
 import type { AnswerKeeping, ForwardRequest } from "./request.ts";
 import { requestKey } from "./request-key.ts";
 
+/** From here on it is cheaper to hold an answer's blocks for longer than to copy it. */
+const sharedBytes = 32 << 10;
+
 /** Bytes that some journals may have together. */
 export interface JournalBudget {
   bytes: number;
@@ -89,20 +92,26 @@ export class RequestJournal implements AnswerKeeping {
   }
 
   keep(request: ForwardRequest, answer: HeldAnswer): void {
-    if (this.#writer === undefined || this.#isOff || !isKept(request, answer)) return;
-    const { chunks, size } = answer;
-    const text = Buffer.from(renderAnswerHead(answer), "latin1");
-    const bytes = headerBytes + text.length + size;
+    if (this.#writer === undefined || this.#isOff || !isOfUse(request, answer)) return;
+    const { chunks, size, retain } = answer;
+    const text = renderAnswerHead(answer);
+    const start = Buffer.allocUnsafe(headerBytes + text.length);
+    const bytes = start.length + size;
     if (!this.#hasRoomFor(bytes)) return;
-    const pieces = [text, ...chunks];
+    start.write(text, headerBytes, "latin1");
     const record: AnswerRecord = {
       kind: "answer",
       key: keyOf(request),
       headBytes: text.length,
       bodyBytes: size,
-      seal: sealOf(pieces),
+      seal: sealOf([start.subarray(headerBytes), ...chunks]),
     };
-    if (this.#writer.append([renderHeader(record), ...pieces])) {
+    renderHeader(record, start);
+    const isShared = retain !== undefined && size >= sharedBytes;
+    const isKept = isShared
+      ? this.#writer.append([start], { chunks, retain })
+      : this.#writer.append([start, ...chunks]);
+    if (isKept) {
       this.#bytes += bytes;
       this.#options.budget.bytes += bytes;
     }
@@ -200,7 +209,7 @@ async function sizeOf(path: string): Promise<number> {
   );
 }
 
-function isKept({ method, body }: ForwardRequest, { head, chunks }: HeldAnswer): boolean {
+function isOfUse({ method, body }: ForwardRequest, { head, chunks }: HeldAnswer): boolean {
   // What is encoded for one client may be of no use to another one.
   return (
     method === "POST" &&

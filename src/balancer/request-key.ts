@@ -10,11 +10,25 @@ export const keyBytes = 16;
  * @returns as many characters of latin1 as `keyBytes`
  */
 export function requestKey(method: string, path: string, body: readonly Buffer[]): string {
-  const hash = new Hash128();
-  hash.update(Buffer.from(`${method} ${path}\n`, "latin1"));
+  hash.begin();
+  hash.update(prefixOf(method, path));
   for (const chunk of body) hash.update(chunk);
   return hash.digest();
 }
+
+/** Whole blocks, so that those of the body are where they are in its bytes. Its first line end says where the path ends. */
+function prefixOf(method: string, path: string): Buffer {
+  if (last === undefined || last.method !== method || last.path !== path) {
+    const text = `${method} ${path}\n`;
+    const bytes = Buffer.alloc((text.length + 15) & ~15, "\n");
+    bytes.write(text, "latin1");
+    last = { method, path, bytes };
+  }
+  return last.bytes;
+}
+
+/** Of the request before: most ask for the same path. */
+let last: { readonly method: string; readonly path: string; readonly bytes: Buffer } | undefined;
 
 /** Of all bytes that it is given, however they are cut into pieces. */
 class Hash128 {
@@ -23,9 +37,20 @@ class Hash128 {
   #h3 = 0;
   #h4 = 0;
   #length = 0;
+  readonly #digest = Buffer.alloc(keyBytes);
   /** Of a block that is not complete. */
   readonly #rest = Buffer.alloc(16);
   #restBytes = 0;
+
+  /** Forgets what it was given. */
+  begin(): void {
+    this.#h1 = 0;
+    this.#h2 = 0;
+    this.#h3 = 0;
+    this.#h4 = 0;
+    this.#length = 0;
+    this.#restBytes = 0;
+  }
 
   update(bytes: Buffer): void {
     this.#length += bytes.length;
@@ -57,10 +82,11 @@ class Hash128 {
     [h1, h2, h3, h4] = [finish(h1), finish(h2), finish(h3), finish(h4)];
     h1 = (h1 + h2 + h3 + h4) | 0;
     [h2, h3, h4] = [(h2 + h1) | 0, (h3 + h1) | 0, (h4 + h1) | 0];
-    const key = Buffer.allocUnsafe(keyBytes);
-    [h1, h2, h3, h4].forEach((word, n) => {
-      key.writeInt32LE(word, 4 * n);
-    });
+    const key = this.#digest;
+    key.writeInt32LE(h1, 0);
+    key.writeInt32LE(h2, 4);
+    key.writeInt32LE(h3, 8);
+    key.writeInt32LE(h4, 12);
     return key.toString("latin1");
   }
 
@@ -87,6 +113,9 @@ class Hash128 {
     this.#h4 = h4;
   }
 }
+
+/** One request after the other. */
+const hash = new Hash128();
 
 function rotate(word: number, by: number): number {
   return (word << by) | (word >>> (32 - by));

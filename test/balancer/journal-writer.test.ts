@@ -67,6 +67,37 @@ describe("a journal's writer", () => {
     await writer.close();
   });
 
+  test("writes shared bytes in their place, where they are, and lets go of them when they are written or never will be", async () => {
+    const go = Promise.withResolvers<void>();
+    const { disk, writer } = openDisk({ room: 30, before: async () => await go.promise });
+    const retained = new Set<string>();
+    const share = (text: string): boolean => {
+      const retain = () => {
+        retained.add(text);
+        return () => assert.ok(retained.delete(text), `${text} was let go of twice`);
+      };
+      return writer.append([Buffer.from("<")], { chunks: [Buffer.from(text)], retain });
+    };
+    assert.ok(share("one"));
+    assert.ok(writer.append([Buffer.from(">copied")]));
+    assert.ok(share("two"));
+    const written = writer.flushed();
+    assert.ok(share("three"));
+    assert.deepEqual([...retained], ["one", "two", "three"]);
+    go.resolve();
+    assert.ok(await written);
+    assert.equal(disk.written, "line\n<one>copied<two<three");
+    assert.equal(retained.size, 0);
+    share("four");
+    share("five");
+    const failed = writer.flushed();
+    share("six");
+    assert.equal(await failed, false);
+    assert.equal(share("seven"), false);
+    assert.equal(retained.size, 0);
+    await writer.close();
+  });
+
   test("gives up on a full disk, says so once, and holds nothing up", async () => {
     const { disk, errors, writer } = openDisk({ room: 12 });
     assert.ok(writer.append([Buffer.from("0123456789")]));

@@ -2,9 +2,11 @@ import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { connect, createServer, type Server as NetServer } from "node:net";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { balance, openClient, type TestBalancer } from "../support/balancing.ts";
 import { openRaw } from "../support/raw-http.ts";
+import { temporaryDirectory } from "../support/temporary.ts";
 import { until } from "../support/until.ts";
 import { type Asked, answer, startUpstream, type Upstream } from "../support/upstream.ts";
 
@@ -439,6 +441,44 @@ describe("other methods", () => {
     await client.hear(/^HTTP\/1\.1 200 [\s\S]*\r\n\r\n$/);
     client.say("GET /lb/health HTTP/1.1\r\nHost: x\r\n\r\n");
     await client.hear(/\r\n\r\nHTTP\/1\.1 200 [\s\S]*"no-server"/);
+  });
+});
+
+describe("a journal of large answers", () => {
+  test("keeps them as they were, though their clients have them before, and holds none for longer than it takes", async () => {
+    await using directory = await temporaryDirectory();
+    const answerTo = (prompt: string) => `{"text":"${prompt.repeat(50_000)}"}`;
+    await using upstream = await startUpstream(({ response, body }) => {
+      response.setHeader("content-type", "application/json");
+      response.end(answerTo(body));
+    });
+    const prompts = Array.from({ length: 20 }, (_, n) => `p${n}.`);
+    const ask = async (read: readonly string[], write: string): Promise<number> => {
+      await using balancing = await balance([]);
+      balancing.balancer.journals.open({
+        account: "",
+        part: "",
+        read,
+        own: [],
+        write,
+        limitBytes: 64 * mib,
+        budget: { name: "unit", limitBytes: 64 * mib },
+        onOff: (reason) => assert.fail(reason),
+      });
+      balancing.balancer.setServers([{ id: "0", url: upstream.url }], 60_000, "servers");
+      using client = openClient(balancing.url);
+      const before = upstream.asked.length;
+      const ends = prompts.map(async (prompt) => {
+        assert.equal((await client.post("/v1/completions", prompt)).body, answerTo(prompt));
+      });
+      await Promise.all(ends);
+      await balancing.balancer.journals.closeAll();
+      await until(async () => (await balancing.status()).held_bytes === 0);
+      return upstream.asked.length - before;
+    };
+    const [first, second] = [join(directory.path, "1"), join(directory.path, "2")];
+    assert.equal(await ask([], first), prompts.length);
+    assert.equal(await ask([first], second), 0);
   });
 });
 
