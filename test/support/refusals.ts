@@ -29,6 +29,12 @@ export interface Fault extends Refusal {
   readonly role: Stricken;
 }
 
+/** Of a command that nothing was refused to. */
+export interface CommandEnd {
+  readonly exit: Exit;
+  readonly told: string;
+}
+
 export interface FaultEnd {
   readonly exit: Exit;
   readonly stderr: string;
@@ -95,26 +101,26 @@ export class RefusingPlace {
     const runs = join(this.#place.root, "runs");
     const kept = join(this.#place.root, "planned");
     if (!existsSync(kept)) {
-      const { exit, stderr } = await this.createRun();
-      assert.equal(exit.code, 0, stderr);
+      const { exit, told } = await this.createRun();
+      assert.equal(exit.code, 0, told);
       await cp(runs, kept, { recursive: true });
     } else await cp(kept, runs, { recursive: true });
   }
 
   /** In peace. */
-  async createRun(...flags: string[]): Promise<{ exit: Exit; stderr: string }> {
+  async createRun(...flags: string[]): Promise<CommandEnd> {
     const { configFile, layout } = this.#place;
     return await this.run("create-run", "-c", configFile, "-o", layout.directory, ...flags);
   }
 
   /** Calls the command in peace. */
-  async run(...args: string[]): Promise<{ exit: Exit; stderr: string }> {
-    const { code, signal, stderr } = await runToEnd(
+  async run(...args: string[]): Promise<CommandEnd> {
+    const { code, signal, stdout, stderr } = await runToEnd(
       process.execPath,
       [program, ...args],
       this.#call,
     );
-    return { exit: { code, signal }, stderr };
+    return { exit: { code, signal }, told: stderr + stdout };
   }
 
   /** Calls `create-run` or `run`, refuses what the fault says, and waits for the end. */

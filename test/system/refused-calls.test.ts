@@ -52,9 +52,10 @@ async function assertHarmless(place: SmallPlace, fault: Fault, end: FaultEnd): P
   );
 }
 
-async function assertFinishes(at: RefusingPlace, place: SmallPlace): Promise<void> {
-  const { exit, stderr } = await at.run("run", place.configFile, "-o", place.layout.directory);
-  assert.equal(exit.code, 0, stderr);
+/** @param after what was refused before */
+async function assertFinishes(at: RefusingPlace, place: SmallPlace, after?: Fault): Promise<void> {
+  const { exit, told } = await at.run("run", place.configFile, "-o", place.layout.directory);
+  assert.equal(exit.code, 0, `after ${JSON.stringify(after)}: ${told}`);
   await assertTidyResults(place, leaves);
   const { done, dead, invalid, total } = (await place.state()).leaves;
   assert.deepEqual(
@@ -64,10 +65,10 @@ async function assertFinishes(at: RefusingPlace, place: SmallPlace): Promise<voi
 }
 
 /** The next create-run, or the update of what is there, leaves all to be done once. */
-async function assertPlans(at: RefusingPlace, place: SmallPlace): Promise<void> {
+async function assertPlans(at: RefusingPlace, place: SmallPlace, after: Fault): Promise<void> {
   const isThere = existsSync(place.layout.plan);
-  const { exit, stderr } = await at.createRun(...(isThere ? ["--update"] : []));
-  assert.equal(exit.code, 0, stderr);
+  const { exit, told } = await at.createRun(...(isThere ? ["--update"] : []));
+  assert.equal(exit.code, 0, `after ${JSON.stringify(after)}: ${told}`);
   const { open, total } = (await place.state()).leaves;
   assert.deepEqual({ open, total }, { open: leaves, total: leaves });
 }
@@ -130,7 +131,7 @@ async function refuseAll(t: TestContext, role: Stricken): Promise<void> {
       given += 1;
       // A plan that is whole is evaluated like any other: now and then is enough.
       const isEnough = role === "create-run" && given % 8 !== 1;
-      await (isEnough ? assertPlans(at, place) : assertFinishes(at, place));
+      await (isEnough ? assertPlans(at, place, chosen) : assertFinishes(at, place, chosen));
     }
   }
   t.diagnostic(`${faults} faults, ${given} ended a command`);
