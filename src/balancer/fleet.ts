@@ -154,6 +154,14 @@ export class Fleet implements AsyncDisposable {
     );
   }
 
+  /** A server that is not one of these can't be asked now. */
+  hasDownBesides(servers: readonly Server[]): boolean {
+    return this.#servers.some(
+      (server) =>
+        !servers.includes(server) && (server.standing === "down" || server.standing === "out"),
+    );
+  }
+
   /** Tells what has been seen of a server, and serves those that waited for it to get well. */
   report(server: Server, event: HealthEvent): void {
     const health = nextHealth(server.health, event, this.#options.clock.monotonic());

@@ -52,6 +52,8 @@ interface Course {
 type Step = "done" | "again";
 
 const nothing: ReadonlySet<never> = new Set();
+/** Servers whose errors together make a request the cause of them. */
+const witnesses = 3;
 
 /**
  * Gets requests answered: by any server, in as many attempts as it takes and the rules of retrying allow. What every request
@@ -223,6 +225,7 @@ export class Forwarder {
       othersLeft: fleet.hasOthers(course.tried),
       replayable: course.request.body.replayable,
       otherDeaths: fleet.deaths.without(course.deaths),
+      unheard: new Set(course.blamed).size < witnesses && fleet.hasDownBesides(course.blamed),
       now: clock.monotonic(),
       random: Math.random(),
     };

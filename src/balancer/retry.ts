@@ -50,6 +50,8 @@ export interface Circumstances {
   readonly replayable: boolean;
   /** Servers that died lately without this request. */
   readonly otherDeaths: number;
+  /** Fewer than three servers have answered it with an error, and others that have not are down: they may come back. */
+  readonly unheard: boolean;
   readonly now: number;
   /** From 0 to 1. */
   readonly random: number;
@@ -67,6 +69,8 @@ export type Decision =
 const maxLost = 6;
 const maxStale = 3;
 const maxServerErrors = 3;
+/** Of the few servers that are up, while others are down. */
+const maxServerErrorsUnheard = 8;
 const maxTimeouts = 3;
 const maxTakenBack = 3;
 /** Under a request that is sent on while other servers die without it. */
@@ -142,7 +146,10 @@ function decide(
     case "died":
       return decideDeath(tries, circumstances);
     case "server-error":
-      return tries.serverErrors < maxServerErrors ? again : { kind: "pass" };
+      // A server that answers everything so is no witness: those that are down may know better.
+      return tries.serverErrors < (circumstances.unheard ? maxServerErrorsUnheard : maxServerErrors)
+        ? again
+        : { kind: "pass" };
     case "busy":
       return decideBusy(tries, failure.retryAfterMs, circumstances, limits);
   }

@@ -14,6 +14,7 @@ const calm: Circumstances = {
   othersLeft: true,
   replayable: true,
   otherDeaths: 0,
+  unheard: false,
   now: 0,
   random: 0.5,
 };
@@ -57,6 +58,15 @@ describe("a request is sent again", () => {
   test("to two more servers after a 500, then the answer is passed on", () => {
     const decisions = decideAll(times(3, { kind: "server-error" }));
     assert.deepEqual(kinds(decisions), ["again", "again", "pass"]);
+  });
+
+  test("up to eight times after a 500 of the few that are up, while others may come back", () => {
+    const decisions = decideAll(times(8, { kind: "server-error" }), {
+      unheard: true,
+      othersLeft: false,
+    });
+    assert.deepEqual(kinds(decisions), [..."again ".repeat(7).trim().split(" "), "pass"]);
+    assert.ok(pauses(decisions.slice(0, -1)).every((ms) => (ms ?? 0) > 0));
   });
 
   test("three times in all after time-outs, and after servers froze", () => {
