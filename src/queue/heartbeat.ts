@@ -30,6 +30,8 @@ export class FencedError extends EnvironmentError {
 export interface Heartbeat extends AsyncDisposable {
   /** Aborts, with a FencedError, when the owner must stop its children. */
   readonly fenced: AbortSignal;
+  /** It ends without a good-bye: the owner may still hold batches, which others return once they find it dead. */
+  fallSilent(): void;
 }
 
 export interface HeartbeatOptions {
@@ -55,10 +57,15 @@ export async function startHeartbeat(
     throw new RangeError(`Owner id used twice: "${owner}"`);
   }
   const beats = keepBeating(path, { ...options, evictNote: layout.evictNote(owner) });
+  let saysGoodBye = true;
   return {
     fenced: beats.fenced,
+    fallSilent: () => {
+      saysGoodBye = false;
+    },
     [Symbol.asyncDispose]: async () => {
       await beats.stop();
+      if (!saysGoodBye) return;
       // Whoever stops in good order has returned its batches: nobody will ask about it again.
       await rm(layout.evictNote(owner), { force: true });
       await rm(path, { force: true });

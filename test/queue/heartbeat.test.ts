@@ -36,6 +36,15 @@ async function place() {
   };
 }
 
+test("a heartbeat that falls silent leaves its record: others find its owner dead, and what it holds", async () => {
+  await using at = await place();
+  {
+    await using beats = await startHeartbeat(at.layout, at);
+    beats.fallSilent();
+  }
+  assert.deepEqual(await at.read(), { ...at.identity, state: "live", beat: 0 });
+});
+
 test("a heartbeat is on disk, whole, before it is given, and goes when it ends in good order", async () => {
   await using at = await place();
   {
