@@ -1,6 +1,6 @@
 import type { Framing } from "./body-parser.ts";
 import { type Field, parseField } from "./field-line.ts";
-import { type Fields, isPassedOn, listOf, withoutNominated } from "./fields.ts";
+import { type Fields, isPassedOn, isPersistent, joined, withoutNominated } from "./fields.ts";
 import { MalformedMessageError } from "./malformed-message.ts";
 
 export interface AnswerHead {
@@ -52,7 +52,7 @@ export function parseAnswerHead(text: string, method: string): AnswerHead {
     reason,
     fields: connection === undefined ? fields : withoutNominated(fields, connection),
     framing,
-    keepAlive: framing.kind !== "until-close" && isPersistent(minor, connection),
+    keepAlive: framing.kind !== "until-close" && isPersistent(minor === "1" ? 1 : 0, connection),
     contentType,
     contentEncoding,
     retryAfter,
@@ -68,10 +68,10 @@ function hear(said: Said, { kind, value }: Field): void {
       said.length = value;
       break;
     case "transfer-encoding":
-      said.coding = said.coding === undefined ? value : `${said.coding},${value}`;
+      said.coding = joined(said.coding, value);
       break;
     case "connection":
-      said.connection = said.connection === undefined ? value : `${said.connection},${value}`;
+      said.connection = joined(said.connection, value);
       break;
     case "content-type":
       said.contentType ??= value;
@@ -83,13 +83,6 @@ function hear(said: Said, { kind, value }: Field): void {
       said.retryAfter ??= value;
       break;
   }
-}
-
-/** RFC 9112 section 9.3. */
-function isPersistent(minor: string | undefined, connection: string | undefined): boolean {
-  if (connection === undefined) return minor === "1";
-  const options = listOf(connection);
-  return !options.includes("close") && (minor === "1" || options.includes("keep-alive"));
 }
 
 /** RFC 9112 section 6.3, without what it lets recipients forgive. */

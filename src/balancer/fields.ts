@@ -71,6 +71,21 @@ export function listOf(value: string): string[] {
     .filter((member) => member !== "");
 }
 
+/** What a field says that may come in several lines, one more of them included. */
+export function joined(list: string | undefined, line: string): string {
+  return list === undefined ? line : `${list},${line}`;
+}
+
+/**
+ * The connection may carry another message afterwards (RFC 9112 section 9.3).
+ * @param connection what `Connection` says, if it is there
+ */
+export function isPersistent(minorVersion: 0 | 1, connection: string | undefined): boolean {
+  if (connection === undefined) return minorVersion === 1;
+  const options = listOf(connection);
+  return !options.includes("close") && (minorVersion === 1 || options.includes("keep-alive"));
+}
+
 /** @param connection what `Connection` says: it may name fields that belong to this connection, too */
 export function withoutNominated(fields: string[], connection: string): string[] {
   if (/^(?:keep-alive|close)?$/i.test(connection)) return fields;

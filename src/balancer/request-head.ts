@@ -1,6 +1,6 @@
 import type { Framing } from "./body-parser.ts";
 import { type Field, parseField } from "./field-line.ts";
-import { type Fields, isPassedOn, listOf, withoutNominated } from "./fields.ts";
+import { type Fields, isPassedOn, isPersistent, joined, withoutNominated } from "./fields.ts";
 import { MalformedMessageError } from "./malformed-message.ts";
 import { UnacceptableRequestError } from "./unacceptable-request.ts";
 
@@ -76,10 +76,10 @@ function hear(said: Said, { kind, value }: Field): void {
       said.length = value;
       break;
     case "transfer-encoding":
-      said.coding = said.coding === undefined ? value : `${said.coding},${value}`;
+      said.coding = joined(said.coding, value);
       break;
     case "connection":
-      said.connection = said.connection === undefined ? value : `${said.connection},${value}`;
+      said.connection = joined(said.connection, value);
       break;
     case "host":
       if (said.host !== undefined) throw new MalformedMessageError("two hosts");
@@ -109,13 +109,6 @@ function frame({ length, coding }: Said, minorVersion: 0 | 1): RequestHead["fram
   if (length === undefined) return noBody;
   if (!/^\d{1,15}$/.test(length)) throw new MalformedMessageError("its length");
   return { kind: "length", bytes: Number(length) };
-}
-
-/** RFC 9112 section 9.3. */
-function isPersistent(minorVersion: 0 | 1, connection: string | undefined): boolean {
-  if (connection === undefined) return minorVersion === 1;
-  const options = listOf(connection);
-  return !options.includes("close") && (minorVersion === 1 || options.includes("keep-alive"));
 }
 
 function isContinue(expect: string | undefined): boolean {

@@ -3,6 +3,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { AnswerHead } from "../../src/balancer/answer-head.ts";
 import { AnswerParser } from "../../src/balancer/answer-parser.ts";
+import { inChunks, split } from "../support/torn.ts";
 
 /** What a parser makes of the bytes of a connection that ends after them. */
 type Parsed =
@@ -49,11 +50,6 @@ function parse(pieces: readonly Buffer[], method = "POST"): Parsed {
 const whole = (text: string): readonly Buffer[] => [Buffer.from(text, "latin1")];
 const byteByByte = (text: string): readonly Buffer[] =>
   [...Buffer.from(text, "latin1")].map((byte) => Buffer.from([byte]));
-
-function split(bytes: Buffer, cuts: readonly number[]): Buffer[] {
-  const places = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].sort((a, b) => a - b);
-  return [0, ...places].map((from, n) => bytes.subarray(from, places[n] ?? bytes.length));
-}
 
 const answers = {
   "with a length": ["HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, "hello", true],
@@ -229,18 +225,7 @@ describe("any bytes", () => {
     if (framing === "length") {
       return Buffer.concat([head(`Content-Length: ${bytes.length}\r\n`), bytes]);
     }
-    const chunks = split(bytes, cuts)
-      .filter(({ length }) => length > 0)
-      .flatMap((chunk) => [
-        Buffer.from(`${chunk.length.toString(16)}\r\n`),
-        chunk,
-        Buffer.from("\r\n"),
-      ]);
-    return Buffer.concat([
-      head("Transfer-Encoding: chunked\r\n"),
-      ...chunks,
-      Buffer.from("0\r\n\r\n"),
-    ]);
+    return Buffer.concat([head("Transfer-Encoding: chunked\r\n"), inChunks(bytes, cuts)]);
   }
 
   test("of an answer give the same body, however they are torn", () => {

@@ -3,6 +3,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { RequestHead } from "../../src/balancer/request-head.ts";
 import { RequestParser } from "../../src/balancer/request-parser.ts";
+import { inChunks, split } from "../support/torn.ts";
 
 interface Request {
   readonly head: RequestHead;
@@ -58,11 +59,6 @@ function parse(pieces: readonly Buffer[]): Parsed {
 const whole = (text: string): readonly Buffer[] => [Buffer.from(text, "latin1")];
 const byteByByte = (text: string): readonly Buffer[] =>
   [...Buffer.from(text, "latin1")].map((byte) => Buffer.from([byte]));
-
-function split(bytes: Buffer, cuts: readonly number[]): Buffer[] {
-  const places = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].sort((a, b) => a - b);
-  return [0, ...places].map((from, n) => bytes.subarray(from, places[n] ?? bytes.length));
-}
 
 const host = "Host: x\r\n";
 
@@ -199,18 +195,7 @@ describe("any bytes", () => {
     const head = (own: string) =>
       Buffer.from(`POST /${n} HTTP/1.1\r\n${host}${lines}${own}\r\n`, "latin1");
     if (!isChunked) return Buffer.concat([head(`Content-Length: ${bytes.length}\r\n`), bytes]);
-    const chunks = split(bytes, cuts)
-      .filter(({ length }) => length > 0)
-      .flatMap((chunk) => [
-        Buffer.from(`${chunk.length.toString(16)}\r\n`),
-        chunk,
-        Buffer.from("\r\n"),
-      ]);
-    return Buffer.concat([
-      head("Transfer-Encoding: chunked\r\n"),
-      ...chunks,
-      Buffer.from("0\r\n\r\n"),
-    ]);
+    return Buffer.concat([head("Transfer-Encoding: chunked\r\n"), inChunks(bytes, cuts)]);
   }
 
   const several = fc.array(request, { minLength: 1, maxLength: 4 });

@@ -1,0 +1,16 @@
+export function split(bytes: Buffer, cuts: readonly number[]): Buffer[] {
+  const places = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].sort((a, b) => a - b);
+  return [0, ...places].map((from, n) => bytes.subarray(from, places[n] ?? bytes.length));
+}
+
+/** A body with chunked transfer coding, with a chunk for each piece that has bytes. */
+export function inChunks(bytes: Buffer, cuts: readonly number[]): Buffer {
+  const chunks = split(bytes, cuts)
+    .filter(({ length }) => length > 0)
+    .flatMap((chunk) => [
+      Buffer.from(`${chunk.length.toString(16)}\r\n`),
+      chunk,
+      Buffer.from("\r\n"),
+    ]);
+  return Buffer.concat([...chunks, Buffer.from("0\r\n\r\n")]);
+}
