@@ -11,6 +11,7 @@ import gzip
 import ipaddress
 import json
 import zlib
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -257,7 +258,7 @@ class _Connection(asyncio.Protocol):
         elif self._answer is None:
             self._fail(ServerDisconnectedError())
         elif self._end is None and not self._is_chunked:
-            self._finish(bytes(self._received))
+            self._try(lambda: self._finish(bytes(self._received)))
         else:
             self._fail(ClientPayloadError("Response payload is not completed"))
 
@@ -267,17 +268,24 @@ class _Connection(asyncio.Protocol):
             self.close()
             return
         self._received += data
+        self._try(self._read)
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """What the bytes can't be understood as is an error of the request: raised here, nobody would hear of it."""
         try:
-            if self._answer is None and not self._read_head():
-                return
-            if self._is_chunked:
-                self._read_chunks()
-            elif self._end is not None and len(self._received) >= self._end:
-                body = bytes(self._received[: self._end])
-                del self._received[: self._end]
-                self._finish(body)
+            step()
         except (ValueError, OSError, EOFError, zlib.error) as error:
             self._fail(ClientPayloadError(f"Not an answer in HTTP: {error}"))
+
+    def _read(self) -> None:
+        if self._answer is None and not self._read_head():
+            return
+        if self._is_chunked:
+            self._read_chunks()
+        elif self._end is not None and len(self._received) >= self._end:
+            body = bytes(self._received[: self._end])
+            del self._received[: self._end]
+            self._finish(body)
 
     def _read_head(self) -> bool:
         """False while it is not all there. What the server says ahead of an answer is dropped."""

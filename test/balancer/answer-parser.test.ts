@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { AnswerHead } from "../../src/balancer/answer-head.ts";
 import { AnswerParser } from "../../src/balancer/answer-parser.ts";
-import { inChunks, split } from "../support/torn.ts";
+import { byteByByte, inChunks, split, whole } from "../support/torn.ts";
 
 /** What a parser makes of the bytes of a connection that ends after them. */
 type Parsed =
@@ -46,10 +46,6 @@ function parse(pieces: readonly Buffer[], method = "POST"): Parsed {
     return { kind: "malformed", message: (error as Error).message };
   }
 }
-
-const whole = (text: string): readonly Buffer[] => [Buffer.from(text, "latin1")];
-const byteByByte = (text: string): readonly Buffer[] =>
-  [...Buffer.from(text, "latin1")].map((byte) => Buffer.from([byte]));
 
 const answers = {
   "with a length": ["HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, "hello", true],

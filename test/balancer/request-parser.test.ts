@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { RequestHead } from "../../src/balancer/request-head.ts";
 import { RequestParser } from "../../src/balancer/request-parser.ts";
-import { inChunks, split } from "../support/torn.ts";
+import { byteByByte, inChunks, split, whole } from "../support/torn.ts";
 
 interface Request {
   readonly head: RequestHead;
@@ -55,10 +55,6 @@ function parse(pieces: readonly Buffer[]): Parsed {
   }
   return { requests, end: parser.state === "body" || parser.isWithinHead ? "within" : "between" };
 }
-
-const whole = (text: string): readonly Buffer[] => [Buffer.from(text, "latin1")];
-const byteByByte = (text: string): readonly Buffer[] =>
-  [...Buffer.from(text, "latin1")].map((byte) => Buffer.from([byte]));
 
 const host = "Host: x\r\n";
 
@@ -178,9 +174,10 @@ describe("what is no request, or could be read in two ways, is refused:", () => 
 });
 
 describe("any bytes", () => {
-  const name = fc
-    .stringMatching(/^[A-Za-z-]{1,12}$/)
-    .filter((spelled) => !/^(content-|transf|conn|host|expect)/i.test(spelled));
+  // Those that belong to one connection are not passed on; some are too short to be met with seldom.
+  const ownNames =
+    /^(content-|transfer-|connection$|host$|expect$|te$|trailer$|upgrade$|keep-alive$|proxy-)/i;
+  const name = fc.stringMatching(/^[A-Za-z-]{1,12}$/).filter((spelled) => !ownNames.test(spelled));
   const field = fc.tuple(name, fc.stringMatching(/^[!-~]([ -~]{0,20}[!-~])?$/));
   const request = fc.record({
     bytes: fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),

@@ -43,6 +43,8 @@ ANSWERS = {
     "deflate": answer(deflated(BODY, 15), JSON, "Content-Encoding: deflate"),
     "raw deflate": answer(deflated(BODY, -15), JSON, "Content-Encoding: deflate"),
     "until the end": answer(BODY, JSON, "Connection: close", sized=False),
+    # aiohttp makes what it can of it; ours must not wait for the rest for ever.
+    "gzip that is cut off": answer(gzip.compress(BODY)[:-9], JSON, "Connection: close", "Content-Encoding: gzip", sized=False),
     "close": answer(BODY, JSON, "Connection: close"),
     "continue": b"HTTP/1.1 100 Continue\r\n\r\n" + answer(),
     "html": answer(b"<p>", "Content-Type: text/html"),
@@ -64,7 +66,7 @@ ANSWERS = {
 PLACES = {
     "as lm_eval asks": ("http://127.0.0.1:{port}/eh/secret-token/r1/0/v1/completions", {"Authorization": "Bearer key"}),
     "without headers": ("http://127.0.0.1:{port}/v1/completions", None),
-    "a query": ("http://127.8.9.10:{port}/v1/completions?key=a b#c", {"X-Key": "1"}),
+    "a query": ("http://127.0.0.1:{port}/v1/completions?key=a b#c", {"X-Key": "1"}),
     "an odd path": ("http://127.0.0.1:{port}/a/../b c/%7e/ü;x", {"X-Key": "1"}),
     "a name": ("http://localhost:{port}/v1/completions", {}),
     "a user": ("http://user:word@127.0.0.1:{port}/v1/completions", {}),
@@ -84,7 +86,7 @@ class Server:
         self.says, self.piece, self.connections = says, piece, []
 
     async def __aenter__(self):
-        self.server = await asyncio.start_server(self.serve, "0.0.0.0", 0)
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 
@@ -152,6 +154,8 @@ async def main():
     cases, differences = 0, []
     for place_name, place in PLACES.items():
         for name in ANSWERS if place_name == "as lm_eval asks" else ("plain",):
+            if name == "gzip that is cut off":
+                continue
             for piece in (1, 1 << 20):
                 theirs = await ask(lambda session: session, name, place, piece)
                 ours = await ask(LoopbackSession, name, place, piece)
@@ -159,7 +163,8 @@ async def main():
                 if theirs != ours:
                     differences.append({"place": place_name, "answer": name, "piece": piece, "theirs": theirs, "ours": ours})
     own = [name for name, (url, headers) in PLACES.items() if _target(url.format(port=8000), headers) is not None]
-    print(json.dumps({"cases": cases, "differences": differences, "own": own}))
+    cut_off = await asyncio.wait_for(ask(LoopbackSession, "gzip that is cut off", PLACES["as lm_eval asks"], 1 << 20), 10)
+    print(json.dumps({"cases": cases, "differences": differences, "own": own, "cut_off": cut_off[0]}))
 
 
 asyncio.run(main())

@@ -1,3 +1,9 @@
+/** Bytes as they may arrive: in one piece, in many, or cut anywhere. */
+export const whole = (text: string): readonly Buffer[] => [Buffer.from(text, "latin1")];
+export const byteByByte = (text: string): readonly Buffer[] =>
+  [...Buffer.from(text, "latin1")].map((byte) => Buffer.from([byte]));
+
+/** @param cuts places, counted round and round */
 export function split(bytes: Buffer, cuts: readonly number[]): Buffer[] {
   const places = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].sort((a, b) => a - b);
   return [0, ...places].map((from, n) => bytes.subarray(from, places[n] ?? bytes.length));
