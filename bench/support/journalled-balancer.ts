@@ -24,7 +24,7 @@ const balancer = await startBalancer({
   log,
 });
 const backends = positionals.map((url, n) => ({ id: String(n), url }));
-balancer.setServers(backends, Number.POSITIVE_INFINITY, "bench");
+balancer.setServers(backends, { waitMs: Number.POSITIVE_INFINITY, identity: "bench" });
 
 let journal = 0;
 const pathOf = (n: number) => join(values.directory, `journal-${n}`);

@@ -44,6 +44,8 @@ export interface BalancerClient extends AsyncDisposable {
 
 export interface RouteOptions {
   readonly expected: boolean;
+  /** Servers that can't be asked now and may be later. */
+  readonly missing: number;
   readonly timeoutS: number;
   /** Of all servers that are up, which give equal answers; undefined: they do not, or nobody knows. */
   readonly identity: string | undefined;
@@ -164,11 +166,12 @@ export async function openBalancer(
       return engines;
     },
     prefix: (account) => `http://127.0.0.1:${port}/eh/${token}/${account}`,
-    route: (servers, { expected, timeoutS, identity }) => {
+    route: (servers, { expected, missing, timeoutS, identity }) => {
       routes = {
         type: "servers",
         servers: [...servers],
         expected,
+        missing,
         attempt_timeout_s: timeoutS,
         ...(identity !== undefined && { identity }),
       };

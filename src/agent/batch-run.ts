@@ -81,7 +81,7 @@ export class BatchRun {
   async evaluate(): Promise<BatchOutcome> {
     const { unit, events, yielding, releaseReason } = this.#deps;
     const leaves = this.#lease.batch.leaves;
-    this.#open = openLeaves(unit, leaves, await readUnitState(unit));
+    this.#open = openLeaves(unit, await readUnitState(unit), leaves);
     await events.publish("batch.leased", this.#subject, {
       slot: this.#slot,
       leaves: [...this.#open],

@@ -1,7 +1,6 @@
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import {
-  allThrown,
   ExitCode,
   explainSystemError,
   firstThrown,
@@ -11,7 +10,6 @@ import {
 import { openJournal } from "../events/journal.ts";
 import { startHeartbeat } from "../queue/heartbeat.ts";
 import { identifyThisProcess } from "../queue/owner-record.ts";
-import { QueueAccessError } from "../queue/queue-error.ts";
 import { readPlan } from "../run/plan-file.ts";
 import { type JobContext, openProcesses } from "./job.ts";
 import { Reaper } from "./reaper.ts";
@@ -100,13 +98,7 @@ async function lead(context: JobContext, shutdown: Shutdown): Promise<LeadEnd> {
     const reaper = new Reaper(layout, identity, events, context.clock);
     await reaper.clearRemains();
     await using processes = openProcesses(context, events, shutdown);
-    try {
-      return await workThroughPlan({ context, processes, events, shutdown, reaper });
-    } catch (error) {
-      // A batch that it could not give back is still its own.
-      if (allThrown(error).some((one) => one instanceof QueueAccessError)) heartbeat.fallSilent();
-      throw error;
-    }
+    return await workThroughPlan({ context, processes, events, shutdown, reaper, heartbeat });
   }
 }
 

@@ -119,9 +119,8 @@ class UnitServers implements Servers {
     this.#assigned = undefined;
     this.#child.send(this.#order());
     this.#route();
-    const aborted = new Promise((resolve) => {
-      signal.addEventListener("abort", resolve, { once: true });
-    });
+    const { promise: aborted, resolve: abort } = Promise.withResolvers<void>();
+    signal.addEventListener("abort", () => abort(), { once: true });
     while (this.#alive.size > 0 && !signal.aborted) {
       await Promise.race([this.#ended.promise, aborted]);
     }
@@ -159,8 +158,10 @@ class UnitServers implements Servers {
       this.#states.flatMap(({ url, identity }) => (url === undefined ? [] : [identity])),
     );
     const [identity] = identities.size === 1 ? identities : [];
+    const tried = this.#states.filter(({ givenUp }) => givenUp === undefined);
+    const missing = tried.length - up.length;
     const timeoutS = this.#assigned?.timeoutS ?? 600;
-    this.#options.balancer.route(up, { expected: true, timeoutS, identity });
+    this.#options.balancer.route(up, { expected: true, missing, timeoutS, identity });
   }
 
   #hear(report: NodeReport): void {

@@ -5,10 +5,9 @@ import { foldStrikes } from "../queue/strikes.ts";
 import type { BatchDeps } from "./batch-run.ts";
 import { Breaker } from "./breaker.ts";
 import { pardon } from "./leaf-failures.ts";
-import type { JournalLeaf } from "./request-journals.ts";
 import { runSlot, type SlotDeps, SlotRoom } from "./slot.ts";
 import { sweepLeftovers } from "./sweep.ts";
-import { fingerprintOf, fingerprintsOf, openLeaves, readUnitState, type WorkUnit } from "./unit.ts";
+import { openLeaves, readOpenLeaves, readUnitState, type WorkUnit } from "./unit.ts";
 import type { BatchHarness } from "./warm-harness.ts";
 
 /** Why a unit was given up. */
@@ -61,7 +60,7 @@ export async function runUnit(deps: UnitRunDeps): Promise<UnitOutcome> {
   const stop = await runSlots(deps);
   // Also when it is not done: nobody will know this owner as gone once it has said good-bye.
   await sweepLeftovers(unit.directory, { now: clock.now(), isGone: deps.isGone });
-  await deps.journals?.sweep(await openLeavesOf(unit));
+  await deps.journals?.sweep(await readOpenLeaves(unit));
   if (stop !== undefined) {
     const body = { reason: stop.reason, class: stop.class };
     const record = { ...body, owner: deps.owner, at: new Date(clock.now()).toISOString() };
@@ -76,14 +75,6 @@ export async function runUnit(deps: UnitRunDeps): Promise<UnitOutcome> {
   const duration_s = (clock.monotonic() - startedAt) / 1000;
   await events.publish("unit.ended", subject, { ...counts, duration_s });
   return { kind: "ended", open: counts.open };
-}
-
-/** Those that are still to be evaluated. */
-export async function openLeavesOf(unit: WorkUnit): Promise<JournalLeaf[]> {
-  const state = await readUnitState(unit);
-  const leaves = fingerprintsOf(unit).map(([leaf]) => leaf);
-  const open = openLeaves(unit, leaves, state);
-  return open.map((id) => ({ id, fingerprint: fingerprintOf(unit, id) }));
 }
 
 /** @returns why the unit was given up, if it was. */
@@ -131,11 +122,10 @@ async function countLeaves(
   unit: WorkUnit,
 ): Promise<{ done: number; invalid: number; dead: number; open: number }> {
   const state = await readUnitState(unit);
-  const leaves = fingerprintsOf(unit).map(([leaf]) => leaf);
   return {
     done: state.coverage.done.size,
     invalid: state.coverage.invalid.size,
     dead: state.dead.size,
-    open: openLeaves(unit, leaves, state).length,
+    open: openLeaves(unit, state).length,
   };
 }

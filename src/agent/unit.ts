@@ -72,11 +72,11 @@ export async function readUnitState(unit: WorkUnit): Promise<UnitState> {
   return { coverage, dead };
 }
 
-/** Of these leaves, those that are still to be evaluated: planned, without a file, not dead. Pure. */
+/** Of these leaves, or all, those that are still to be evaluated: planned, without a file, not dead. Pure. */
 export function openLeaves(
   unit: WorkUnit,
-  leaves: readonly LeafId[],
   { coverage, dead }: UnitState,
+  leaves: readonly LeafId[] = fingerprintsOf(unit).map(([leaf]) => leaf),
 ): LeafId[] {
   return leaves.filter(
     (leaf) =>
@@ -86,6 +86,14 @@ export function openLeaves(
       !coverage.invalid.has(leaf) &&
       !dead.has(leaf),
   );
+}
+
+/** Those that are still to be evaluated now. */
+export async function readOpenLeaves(
+  unit: WorkUnit,
+): Promise<{ readonly id: LeafId; readonly fingerprint: Fingerprint }[]> {
+  const open = openLeaves(unit, await readUnitState(unit));
+  return open.map((id) => ({ id, fingerprint: fingerprintOf(unit, id) }));
 }
 
 export function fingerprintsOf(unit: WorkUnit): [LeafId, Fingerprint][] {

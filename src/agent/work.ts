@@ -1,6 +1,8 @@
 import { join } from "node:path";
+import { EnvironmentError } from "../base/errors.ts";
 import type { EventSink } from "../events/event.ts";
 import { openFsQueue } from "../queue/fs-queue.ts";
+import type { Heartbeat } from "../queue/heartbeat.ts";
 import type { Queue } from "../queue/queue.ts";
 import { readStoppedUnits } from "../queue/stopped-units.ts";
 import { indexLeafFiles, type LeafFileIndex } from "../run/coverage.ts";
@@ -23,8 +25,8 @@ import {
   sweepRoot,
 } from "./request-journals.ts";
 import type { Shutdown } from "./shutdown.ts";
-import { fingerprintsOf, openLeaves, readUnitState, type WorkUnit, workUnit } from "./unit.ts";
-import { openLeavesOf, runUnit, type UnitOutcome } from "./unit-run.ts";
+import { openLeaves, readOpenLeaves, readUnitState, type WorkUnit, workUnit } from "./unit.ts";
+import { runUnit, type UnitOutcome } from "./unit-run.ts";
 import { serverSpecs } from "./unit-servers.ts";
 
 /** lm_eval's own patience with the balancer, which has its own with the servers. */
@@ -36,6 +38,7 @@ export interface WorkDeps {
   readonly events: EventSink;
   readonly shutdown: Shutdown;
   readonly reaper: Reaper;
+  readonly heartbeat: Pick<Heartbeat, "fallSilent">;
 }
 
 /** Units that this agent has given up; another life may try them again. */
@@ -55,6 +58,7 @@ export async function workThroughPlan(deps: WorkDeps): Promise<boolean> {
     watch.changed.addEventListener("abort", note, { once: true });
     const { plan, manifest } = await readRun(context.layout);
     await using queue = await openFsQueue({ layout: context.layout, epoch: plan.epoch });
+    using _ = silentIfHeld(queue, deps.heartbeat);
     const units = listUnits(context.layout, plan, manifest);
     let worked = false;
     for (const unit of units) {
@@ -71,6 +75,15 @@ export async function workThroughPlan(deps: WorkDeps): Promise<boolean> {
       return isDone;
     }
   }
+}
+
+/** A batch that the file system has not taken back is still ours: others have to find us dead. */
+function silentIfHeld(queue: Queue, heartbeat: WorkDeps["heartbeat"]): Disposable {
+  return {
+    [Symbol.dispose]: () => {
+      if (queue.held > 0) heartbeat.fallSilent();
+    },
+  };
 }
 
 function listUnits(layout: RunLayout, plan: Plan, manifest: Manifest): WorkUnit[] {
@@ -153,16 +166,27 @@ async function workOn(
 }
 
 async function journalsOf(
-  { context, shutdown }: WorkDeps,
+  deps: WorkDeps,
   unit: WorkUnit,
   balancer: BalancerClient | undefined,
 ): Promise<RequestJournals | undefined> {
   const { journal } = unit.profile;
   if (journal === null || balancer === undefined) return undefined;
-  const { owner, env } = context;
-  const root = await journalsRoot(unit, childEnvironment(env, owner), shutdown.aborting);
-  const directory = join(root, unit.planned.id);
+  const directory = join(await findJournals(deps, unit), unit.planned.id);
+  const { owner } = deps.context;
   return openRequestJournals({ directory, owner, limitBytes: journal.limit_bytes, balancer });
+}
+
+/** As `journalsRoot`; where the config's place can't be made out, the run's, which is told. */
+async function findJournals({ context, shutdown }: WorkDeps, unit: WorkUnit): Promise<string> {
+  const { env, owner, layout, log } = context;
+  try {
+    return await journalsRoot(unit, childEnvironment(env, owner), shutdown.aborting);
+  } catch (error) {
+    if (!(error instanceof EnvironmentError)) throw error;
+    log.warn({ journals: layout.journals }, `${error.message}: journals are kept in the run`);
+    return layout.journals;
+  }
 }
 
 /**
@@ -170,16 +194,15 @@ async function journalsOf(
  * is done: another plan may have them again.
  */
 async function sweepAllJournals(
-  { context, shutdown }: WorkDeps,
+  deps: WorkDeps,
   units: readonly WorkUnit[],
   isDone: boolean,
 ): Promise<void> {
-  const env = childEnvironment(context.env, context.owner);
-  const places = new Map<string, WorkUnit[]>([[context.layout.journals, []]]);
+  const places = new Map<string, WorkUnit[]>([[deps.context.layout.journals, []]]);
   for (const alike of Map.groupBy(units, ({ profile }) => profile.journal?.directory).values()) {
     const [first] = alike;
     if (first === undefined || first.profile.journal === null) continue;
-    const root = await journalsRoot(first, env, shutdown.aborting);
+    const root = await findJournals(deps, first);
     places.set(root, [...(places.get(root) ?? []), ...alike]);
   }
   const planned = new Set<string>(units.map(({ planned: { id } }) => id));
@@ -187,7 +210,7 @@ async function sweepAllJournals(
     const byId = new Map<string, WorkUnit>(alike.map((unit) => [unit.planned.id, unit]));
     await sweepRoot(root, async (id) => {
       const unit = byId.get(id);
-      if (unit !== undefined) return await openLeavesOf(unit);
+      if (unit !== undefined) return await readOpenLeaves(unit);
       // Of one whose journals lie elsewhere now, or which keeps none, nobody will read them.
       return isDone || planned.has(id) ? [] : undefined;
     });
@@ -238,8 +261,7 @@ async function requestMaker(
 async function isComplete(units: readonly WorkUnit[]): Promise<boolean> {
   for (const unit of units) {
     const state = await readUnitState(unit);
-    const leaves = fingerprintsOf(unit).map(([leaf]) => leaf);
-    const unsettled = openLeaves(unit, leaves, state).length;
+    const unsettled = openLeaves(unit, state).length;
     if (unsettled + state.dead.size + state.coverage.invalid.size > 0) return false;
   }
   return true;

@@ -5,7 +5,7 @@ import { Accounts } from "./accounts.ts";
 import { Blocks } from "./blocks.ts";
 import type { Backend, Engine } from "./control.ts";
 import { Diagnosis } from "./diagnosis.ts";
-import { Fleet } from "./fleet.ts";
+import { Fleet, type FleetProspects } from "./fleet.ts";
 import { Forwarder } from "./forward.ts";
 import { Front } from "./front.ts";
 import { HeldBytes } from "./held-bytes.ts";
@@ -41,6 +41,11 @@ export interface BalancerOptions {
 }
 
 /** One address for many servers. */
+export interface Prospects extends FleetProspects {
+  /** Of all servers, as journals take it. */
+  readonly identity?: string | undefined;
+}
+
 export interface RunningBalancer extends AsyncDisposable {
   readonly port: number;
   readonly accounts: Accounts;
@@ -52,12 +57,8 @@ export interface RunningBalancer extends AsyncDisposable {
   readonly inFlight: number;
   readonly waiting: number;
   attemptTimeoutMs: number;
-  /**
-   * Makes these the servers, all of them.
-   * @param waitMs how long requests wait while none can be asked
-   * @param identity of all of them, as journals take it
-   */
-  setServers(backends: readonly Backend[], waitMs: number, identity?: string): void;
+  /** Makes these the servers, all of them. */
+  setServers(backends: readonly Backend[], prospects: Prospects): void;
   /** Takes no more requests, and waits until those that are here are answered or the signal aborts. */
   drain(signal: AbortSignal): Promise<void>;
 }
@@ -166,8 +167,8 @@ export async function startBalancer(options: BalancerOptions): Promise<RunningBa
     set attemptTimeoutMs(ms) {
       state.attemptTimeoutMs = ms;
     },
-    setServers: (backends, waitMs, identity) => {
-      fleet.setServers(backends, waitMs);
+    setServers: (backends, { identity, ...prospects }) => {
+      fleet.setServers(backends, prospects);
       journals.setServers(backends.length, identity);
     },
     drain: async (signal) => await front.drain(signal),

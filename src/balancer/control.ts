@@ -43,6 +43,8 @@ export const BalancerOrder = z.discriminatedUnion("type", [
      */
     expected: z.boolean(),
     attempt_timeout_s: z.number().positive().optional(),
+    /** Servers that are expected and can't be asked now: they may answer what these do not. */
+    missing: z.int().nonnegative().optional(),
     /** Servers with equal ones give equal answers. Left out: nobody knows, and no journal is kept. */
     identity: z.string().optional(),
   }),

@@ -46,6 +46,14 @@ export interface FleetOptions {
   readonly watch: (server: Server, signal: AbortSignal) => Promise<void>;
 }
 
+/** What is to be expected besides the servers that are there. */
+export interface FleetProspects {
+  /** How long a request waits while none can be asked; 0: it is refused at once. */
+  readonly waitMs: number;
+  /** Servers that are not there, and may come back. Default: 0. */
+  readonly missing?: number | undefined;
+}
+
 /** The servers, and the requests that wait for one. */
 export class Fleet implements AsyncDisposable {
   readonly #options: FleetOptions;
@@ -60,6 +68,7 @@ export class Fleet implements AsyncDisposable {
     { readonly over: AbortController; readonly ended: Promise<void> }
   >();
   #waitMs = Number.POSITIVE_INFINITY;
+  #missing = 0;
   #turn = 0;
   /** Requests that were at a server already, or may have killed one; then all others. Each in their order. */
   readonly #again = new Set<Waiter>();
@@ -87,9 +96,8 @@ export class Fleet implements AsyncDisposable {
   /**
    * Makes these the servers. One of the same id and URL stays as it is, with all that is known of it; one that is not named
    * any more gets no further requests, and may answer those that it has.
-   * @param waitMs how long a request waits while none can be asked; 0: it is refused at once
    */
-  setServers(backends: readonly Backend[], waitMs: number): void {
+  setServers(backends: readonly Backend[], { waitMs, missing = 0 }: FleetProspects): void {
     const { limits, clock, log } = this.#options;
     const before = new Map(this.#servers.map((server) => [keyOf(server), server]));
     const joined: Server[] = [];
@@ -107,6 +115,7 @@ export class Fleet implements AsyncDisposable {
     });
     for (const server of before.values()) this.#dismiss(server);
     this.#waitMs = waitMs;
+    this.#missing = missing;
     for (const server of joined) {
       log.info({ server: server.id, url: server.url }, "server joined");
       const over = new AbortController();
@@ -154,8 +163,9 @@ export class Fleet implements AsyncDisposable {
     );
   }
 
-  /** A server that is not one of these can't be asked now. */
+  /** A server that is not one of these can't be asked now, and may be later. */
   hasDownBesides(servers: readonly Server[]): boolean {
+    if (this.#missing > 0) return true;
     return this.#servers.some(
       (server) =>
         !servers.includes(server) && (server.standing === "down" || server.standing === "out"),

@@ -225,7 +225,7 @@ export class Forwarder {
       othersLeft: fleet.hasOthers(course.tried),
       replayable: course.request.body.replayable,
       otherDeaths: fleet.deaths.without(course.deaths),
-      unheard: new Set(course.blamed).size < witnesses && fleet.hasDownBesides(course.blamed),
+      unheard: this.#hasUnheard(course),
       now: clock.monotonic(),
       random: Math.random(),
     };
@@ -243,12 +243,19 @@ export class Forwarder {
     return "done";
   }
 
-  /** All servers answer so: the request is the cause, and none of them is to blame. */
+  /** Servers that are down have not had their say, and too few others have. */
+  #hasUnheard({ blamed }: Course): boolean {
+    return new Set(blamed).size < witnesses && this.#deps.fleet.hasDownBesides(blamed);
+  }
+
+  /** The client gets the server's error. Where all servers answer so, the request is the cause, and none of them is to blame. */
   #pass(course: Course, server: Server, answer: HeldAnswer): Step {
     const { request, reply, attempts, blamed } = course;
     const { status } = answer.head;
-    for (const other of blamed) this.#deps.fleet.report(other, { kind: "pardoned" });
-    this.#deps.log.warn({ request: request.id, attempts, status }, "request failed everywhere");
+    if (!this.#hasUnheard(course)) {
+      for (const other of blamed) this.#deps.fleet.report(other, { kind: "pardoned" });
+    }
+    this.#deps.log.warn({ request: request.id, attempts, status }, "error passed on");
     request.tally.addAnswer(status, undefined);
     reply.send(answer, { request: request.id, server: server.id, attempts });
     return "done";

@@ -139,8 +139,12 @@ function openJournal(
 }
 
 function setServers(balancer: RunningBalancer, order: Order<"servers">): void {
-  const { servers, expected, attempt_timeout_s, identity } = order;
+  const { servers, expected, missing, attempt_timeout_s, identity } = order;
   if (attempt_timeout_s !== undefined) balancer.attemptTimeoutMs = attempt_timeout_s * 1000;
   const waitMs = servers.length === 0 ? 0 : noServerMs;
-  balancer.setServers(servers, expected ? Number.POSITIVE_INFINITY : waitMs, identity);
+  balancer.setServers(servers, {
+    waitMs: expected ? Number.POSITIVE_INFINITY : waitMs,
+    missing,
+    identity,
+  });
 }

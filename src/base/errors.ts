@@ -116,13 +116,6 @@ export function firstThrown(error: unknown): unknown {
   return first;
 }
 
-/** All that was thrown on the way, where one error met another: by what was undone, or by several tasks. */
-export function allThrown(error: unknown): unknown[] {
-  if (error instanceof AggregateError) return error.errors.flatMap(allThrown);
-  if (typeof SuppressedError === "undefined" || !(error instanceof SuppressedError)) return [error];
-  return [...allThrown(error.suppressed), ...allThrown(error.error)];
-}
-
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);

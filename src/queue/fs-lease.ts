@@ -13,15 +13,24 @@ export class FsLease implements Lease {
   readonly attempt: number;
   readonly #owned: Entry;
   readonly #entries: string;
+  readonly #onEnd: (lease: FsLease) => void;
   /** Set by the first call that ends the lease; later calls get its answer. */
   #ended: { readonly as: "done" | "ready"; readonly held: Promise<boolean> } | undefined;
 
-  constructor(shard: ShardId, batch: Batch, owned: Entry, entries: string) {
+  /** @param onEnd called once, when the batch is done, given back, or found to be somebody else's */
+  constructor(
+    shard: ShardId,
+    batch: Batch,
+    owned: Entry,
+    entries: string,
+    onEnd: (lease: FsLease) => void,
+  ) {
     this.shard = shard;
     this.batch = batch;
     this.attempt = owned.state.attempt;
     this.#owned = owned;
     this.#entries = entries;
+    this.#onEnd = onEnd;
   }
 
   finish(): Promise<boolean> {
@@ -44,10 +53,13 @@ export class FsLease implements Lease {
         move(this.#entries, entryName(this.#owned), next, kind === "done" ? "me" : "anyone"),
       );
       this.#ended = { as: kind, held };
-      // An error is no end: the call may be repeated.
-      held.catch(() => {
-        this.#ended = undefined;
-      });
+      held.then(
+        () => this.#onEnd(this),
+        // An error is no end: the call may be repeated.
+        () => {
+          this.#ended = undefined;
+        },
+      );
     }
     return await this.#ended.held;
   }

@@ -66,6 +66,7 @@ export class FsQueue implements Queue {
   readonly #layout: RunLayout;
   readonly #clock: Clock;
   readonly #views = new Map<ShardId, ShardView>();
+  readonly #held = new Set<FsLease>();
   /** Others that claim beside this object, about: doubles with each lost race, and fades. */
   #crowd = 0;
   #prepared = false;
@@ -76,6 +77,10 @@ export class FsQueue implements Queue {
     this.#layout = layout;
     this.epoch = epoch;
     this.#clock = clock;
+  }
+
+  get held(): number {
+    return this.#held.size;
   }
 
   async publish(shard: ShardId, batches: readonly Batch[]): Promise<boolean> {
@@ -251,7 +256,12 @@ export class FsQueue implements Queue {
     }
     if (!moved) return undefined;
     this.counters.claims += 1;
-    return new FsLease(view.spec.shard, view.spec.byId.get(batch) as Batch, owned, entries);
+    const { shard, byId } = view.spec;
+    const lease = new FsLease(shard, byId.get(batch) as Batch, owned, entries, (ended) =>
+      this.#held.delete(ended),
+    );
+    this.#held.add(lease);
+    return lease;
   }
 }
 

@@ -48,6 +48,8 @@ export type Verdict = "alive" | "dead" | "unknown";
  */
 export interface Queue extends AsyncDisposable {
   readonly epoch: number;
+  /** Leases from here that have not come to an end: what can't be given back stays its owner's. */
+  readonly held: number;
 
   /** Publishes a shard. A shard that is already there stays as it is. @returns true when this call created it. */
   publish(shard: ShardId, batches: readonly Batch[]): Promise<boolean>;

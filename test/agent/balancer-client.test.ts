@@ -42,7 +42,7 @@ test("a balancer that dies is replaced at its address with its servers; what it 
     },
   );
   const servers = [{ id: "0", url: `http://127.0.0.1:${upstreamPort}` }];
-  balancer.route(servers, { expected: true, timeoutS: 10, identity: undefined });
+  balancer.route(servers, { expected: true, missing: 0, timeoutS: 10, identity: undefined });
   const ask = async (account: string): Promise<number> => {
     const url = `${balancer.prefix(account)}/0/v1/completions`;
     const response = await fetch(url, { method: "POST", body: "{}" });
@@ -106,7 +106,7 @@ test("a balancer that takes another's place reads what that one read, notes it, 
     onEnd: () => {},
   });
   const servers = [{ id: "0", url: `http://127.0.0.1:${upstreamPort}` }];
-  balancer.route(servers, { expected: true, timeoutS: 10, identity: "servers" });
+  balancer.route(servers, { expected: true, missing: 0, timeoutS: 10, identity: "servers" });
   const limits = { limitBytes: 1 << 20, budget: { name: "unit", limitBytes: 1 << 20 } };
   const open = (account: string, read: readonly string[]) =>
     balancer.openJournal(

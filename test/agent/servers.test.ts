@@ -24,6 +24,8 @@ interface Scene extends AsyncDisposable {
   readonly servers: Servers;
   /** URLs that the balancer was told, each time all. */
   readonly routes: string[][];
+  /** Of the last route: servers that may come back. */
+  missing(): number | undefined;
   readonly failed: ServersFailed[];
   readonly told: string[];
   /** What was found odd: bodies of `server.warning`. */
@@ -47,12 +49,16 @@ async function openScene(clock: Clock = systemClock): Promise<Scene> {
   await runToEnd("mkfifo", [said], { env: process.env });
   await writeFile(ordered, "");
   const routes: string[][] = [];
+  let missing: number | undefined;
   const failed: ServersFailed[] = [];
   const told: string[] = [];
   const odd: EventBody<"server.warning">[] = [];
   const loads: EventBody<"server.load">[] = [];
   const balancer = {
-    route: (servers) => routes.push(servers.map(({ url }) => url)),
+    route: (servers, prospects) => {
+      routes.push(servers.map(({ url }) => url));
+      missing = prospects.missing;
+    },
     served: async () =>
       new Map([...scene.answeredBy].map(([id, answered]) => [id, { ...sumCounts([]), answered }])),
     engines: new Map(),
@@ -89,6 +95,7 @@ async function openScene(clock: Clock = systemClock): Promise<Scene> {
   const scene: Scene = {
     servers,
     routes,
+    missing: () => missing,
     failed,
     told,
     odd,
@@ -301,15 +308,19 @@ describe("servers that fail", () => {
     await at.report(healthy());
     await at.report({ ...healthy("http://127.0.0.1:2"), ...other });
     await until(() => at.routes.at(-1)?.length === 2);
+    assert.equal(at.missing(), 0);
     // What the others answer makes no life of this one a good one.
     for (let life = 1; life <= 3; life++) {
       at.answeredBy.set("1", life);
       await at.report(down(true));
       await until(() => at.told.filter((type) => type === "server.restarted").length === life);
+      if (life === 1) assert.equal(at.missing(), 1);
       if (life < 3) await at.report(healthy());
     }
     await until(async () => (await at.orders()).at(-1) === 1);
     assert.deepEqual(at.routes.at(-1), ["http://127.0.0.1:2"]);
+    // Nobody tries it any more.
+    assert.equal(at.missing(), 0);
     assert.deepEqual(at.failed, []);
     await at.report({ type: "failed", ...other, reason: "no GPU", log_tail: [] });
     await until(() => at.failed.length > 0);

@@ -136,19 +136,27 @@ describe("no client sees an error when", () => {
     assert.ok((seen[0]?.ejections ?? 0) > 0);
   });
 
-  test("the only server that is up answers 500 again and again, until the other one is back", async () => {
-    await using servers = await startServerProcesses(2);
-    const [ill, other] = servers as unknown as [ServerProcess, ServerProcess];
-    await ill.behave({ fault: "error" });
-    await using balancing = await balance(servers);
-    using client = openClient(balancing.url);
-    await other.kill();
-    await until(async () => (await balancing.status()).servers[1]?.standing === "down");
-    const asked = ask(client, prompt(1));
-    await until(async () => ((await balancing.status()).servers[0]?.statuses[500] ?? 0) >= 4);
-    await other.start();
-    await asked;
-  });
+  for (const [how, isListed] of [
+    ["is down", true],
+    ["is not there", false],
+  ] as const) {
+    test(`the only server that is up answers 500 again and again, until the other one is back, which ${how}`, async () => {
+      await using servers = await startServerProcesses(2);
+      const [ill, other] = servers as unknown as [ServerProcess, ServerProcess];
+      await ill.behave({ fault: "error" });
+      await using balancing = await balance(servers);
+      using client = openClient(balancing.url);
+      await other.kill();
+      // As an agent does while it starts a server anew.
+      if (!isListed) balancing.route([ill], { missing: 1 });
+      else await until(async () => (await balancing.status()).servers[1]?.standing === "down");
+      const asked = ask(client, prompt(1));
+      await until(async () => ((await balancing.status()).servers[0]?.statuses[500] ?? 0) >= 4);
+      await other.start();
+      balancing.route(servers);
+      await asked;
+    });
+  }
 
   for (const fault of ["truncate", "cut", "reset", "reset-late"] as const) {
     test(`one of four servers is at fault (${fault})`, async () => {

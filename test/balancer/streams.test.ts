@@ -465,7 +465,10 @@ describe("a journal of large answers", () => {
         budget: { name: "unit", limitBytes: 64 * mib },
         onOff: (reason) => assert.fail(reason),
       });
-      balancing.balancer.setServers([{ id: "0", url: upstream.url }], 60_000, "servers");
+      balancing.balancer.setServers([{ id: "0", url: upstream.url }], {
+        waitMs: 60_000,
+        identity: "servers",
+      });
       using client = openClient(balancing.url);
       const before = upstream.asked.length;
       const ends = prompts.map(async (prompt) => {

@@ -18,7 +18,10 @@ export interface TestBalancer extends AsyncDisposable {
   /** Of the balancer; a path follows. */
   readonly url: string;
   /** Makes these the servers, named 0, 1 …; requests wait for them without end. */
-  route(servers: readonly (string | { readonly url: string } | Backend)[]): void;
+  route(
+    servers: readonly (string | { readonly url: string } | Backend)[],
+    prospects?: { readonly missing?: number },
+  ): void;
   status(): Promise<ReturnType<typeof statusData>>;
   /** All that it has logged. */
   log(): Promise<string>;
@@ -48,12 +51,12 @@ export async function balance(
   const test: TestBalancer = {
     balancer,
     url,
-    route: (all) => {
+    route: (all, { missing } = {}) => {
       const backends = all.map((one, n) => {
         if (typeof one === "string") return { id: String(n), url: one };
         return "id" in one ? one : { id: String(n), url: one.url };
       });
-      balancer.setServers(backends, Number.POSITIVE_INFINITY);
+      balancer.setServers(backends, { waitMs: Number.POSITIVE_INFINITY, missing });
     },
     status: async () => {
       const headers = { authorization: `Bearer ${options.token}` };

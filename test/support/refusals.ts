@@ -44,7 +44,8 @@ export interface FaultEnd {
 }
 
 const program = join(root, "dist/cli/eval-hive.mjs");
-const stopAtStart = join(import.meta.dirname, "stop-at-start.ts");
+/** As a URL: a path may hold blanks, and NODE_OPTIONS is cut at them. */
+const stopAtStart = new URL("stop-at-start.ts", import.meta.url).href;
 
 /** The word in a command line by which `stop-at-start.ts` knows a process. */
 const words: Readonly<Record<Exclude<Stricken, "harness child">, string>> = {

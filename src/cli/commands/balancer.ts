@@ -38,7 +38,7 @@ export async function balancerCommand(
     );
   }
   await using balancer = await start(options, address, token);
-  balancer.setServers(backends, noServerMs);
+  balancer.setServers(backends, { waitMs: noServerMs });
   context.stderr.write(`eval-hive: the balancer listens on ${address.host}:${balancer.port}\n`);
   await aborted(context.interrupted);
   await balancer.drain(AbortSignal.any([context.aborted, AbortSignal.timeout(drainMs)]));
