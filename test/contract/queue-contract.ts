@@ -74,6 +74,21 @@ function oneProcess(backend: QueueBackend): void {
     assert.deepEqual(await queue.shards(), []);
   });
 
+  test("knows what it holds: nothing that has come to an end, however it did", async () => {
+    await withShard(backend, ["b1", "b2", "b3", "b4"], async (queue) => {
+      assert.equal(queue.held, 0);
+      const leases = [];
+      for (let n = 0; n < 4; n++) leases.push(await mustClaim(queue, alice));
+      assert.equal(queue.held, 4);
+      await leases[0]?.finish();
+      await leases[1]?.release("draining");
+      assert.equal(queue.held, 2);
+      await queue.reclaim(shard, alice);
+      for (const lease of leases) await lease[Symbol.asyncDispose]();
+      assert.equal(queue.held, 0);
+    });
+  });
+
   test("names a shard that was never published", async () => {
     await using place = await backend.place();
     await using queue = await place.open();

@@ -81,7 +81,10 @@ const leastSteps: Readonly<Record<Stricken, Partial<Record<StoringCall, number>>
   "harness child": { write: 1, fsync: 3, link: 1 },
 };
 
-/** A few, chosen by the seed. */
+/** From its third rename on, an agent can give back no batch that it has claimed. */
+const keepsBatches: Fault = { role: "agent", call: "rename", error: "ENOSPC", from: 3 };
+
+/** A few, chosen by the seed, and one that was hard to get over. */
 async function refuseSome(t: TestContext): Promise<void> {
   const python = requirePython(t);
   if (python === undefined || !requireStrace(t)) return;
@@ -107,6 +110,11 @@ async function refuseSome(t: TestContext): Promise<void> {
     }
   }
   await assertFinishes(at, place);
+  await at.planAnew();
+  const end = await at.strike(keepsBatches);
+  assert.equal(end.exit.code, 3, end.stderr);
+  await assertHarmless(place, keepsBatches, end);
+  await assertFinishes(at, place, keepsBatches);
 }
 
 /**
