@@ -51,7 +51,8 @@ def _ask_once(add_info: Callable[[dict[str, Any]], None]) -> Callable[[dict[str,
 # Asking torch about its environment starts half a dozen programs: once per process is enough.
 lm_eval.evaluator.add_env_info = _ask_once(lm_eval.evaluator.add_env_info)
 # Reads and parses a whole file of metadata.
-lm_eval.loggers.utils.version = lru_cache(lm_eval.loggers.utils.version)
+if hasattr(lm_eval.loggers.utils, "version"):
+    lm_eval.loggers.utils.version = lru_cache(lm_eval.loggers.utils.version)
 
 
 class Session:

@@ -10,6 +10,7 @@ import asyncio
 import gzip
 import ipaddress
 import json
+import re
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +40,8 @@ _NOT_GIVEN = frozenset((
     "accept-encoding", "connection", "cookie", "expect", "trailer", "upgrade",
 ))  # fmt: skip
 _PATH_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._/")
+# As aiohttp has it.
+_JSON = re.compile(r"application/(?:[\w.+-]+?\+)?json")
 _WITHOUT_BODY = frozenset((204, 304))
 
 
@@ -122,7 +125,7 @@ class Answer:
 
     async def json(self) -> Any:
         kind = self.headers.get("Content-Type", "").lower()
-        if kind.partition(";")[0].strip() != "application/json":
+        if not _JSON.fullmatch(kind.partition(";")[0].strip()):
             raise self._error(ContentTypeError, f"Attempt to decode JSON with unexpected mimetype: {kind}")
         text = self.body.strip()
         return json.loads(text.decode(self._charset())) if text else None

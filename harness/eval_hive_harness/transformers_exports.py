@@ -74,7 +74,7 @@ def _remembering(own: Callable[..., Exports], models: str, seal: list[Any], dire
             return own(module_path, prefix)
         if kept is None:
             known = read_kept(file)
-            if not isinstance(known, dict) or known.get("seal") != seal:
+            if not isinstance(known, dict) or known.get("seal") != seal or "exports" not in known:
                 known = {"seal": seal, "exports": _to_json(own(models))}
                 keep(file, known)
             kept = known["exports"]

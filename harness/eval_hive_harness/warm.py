@@ -5,10 +5,10 @@ no task, encodes no text and starts no thread. Without it, all is as with it, on
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import importlib
 from collections.abc import Callable
+from functools import partial
 
 # What data sets and tokenizers import at their first use; each if it is there.
 _IMPORTED_LATER = ("scipy.io", "multiprocessing.synchronize", "transformers.tokenization_python")
@@ -16,14 +16,23 @@ _IMPORTED_LATER = ("scipy.io", "multiprocessing.synchronize", "transformers.toke
 _FORMATS = ("json", "parquet")
 
 
-def warm_up() -> None:
-    for name in _IMPORTED_LATER:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    steps: tuple[Callable[[], None], ...] = (_parser, _fingerprints, _versions, _templates, _data_sets, _tokenizers)
+def warm_up() -> list[str]:
+    """What could not be done, and why."""
+    steps: tuple[Callable[[], None], ...] = (
+        *(partial(_import, name) for name in _IMPORTED_LATER),
+        *(_parser, _fingerprints, _versions, _templates, _data_sets, _tokenizers),
+    )
+    failures = []
     for step in steps:
-        with contextlib.suppress(Exception):
+        try:
             step()
+        except Exception as error:  # noqa: BLE001 libraries that do not fit each other raise anything
+            failures.append(f"{step}: {error!r}")
+    return failures
+
+
+def _import(name: str) -> None:
+    importlib.import_module(name)
 
 
 def _parser() -> None:

@@ -6,12 +6,8 @@ import type { ServerSpec } from "./node-protocol.ts";
 import { fillPlaceholders } from "./placeholders.ts";
 
 /** What differs between servers of one unit, from start to start, and from one job or node to the next, and changes no answer. */
-const ownOfServer = [
-  ...["EH_PORT", "EH_BACKEND_PORT", "EH_SERVER_ID", "EH_OWNER"],
-  ...["SLURM_JOB_ID", "SLURM_JOBID", "SLURM_ARRAY_JOB_ID", "SLURM_STEP_ID", "SLURM_NODEID"],
-  ...["SLURM_JOB_NODELIST", "SLURM_NODELIST", "SLURMD_NODENAME", "SLURM_TMPDIR"],
-  ...["HOSTNAME", "TMPDIR", "RANDOM", "PPID"],
-];
+const ownOfServer =
+  /^(?:EH_PORT|EH_BACKEND_PORT|EH_SERVER_ID|EH_OWNER|SLURM_\w+|SLURMD_\w+|HOSTNAME|TMPDIR|RANDOM|PPID)$/;
 
 /** What a server was started with, and what it says of itself. */
 export interface ServerFacts {
@@ -30,14 +26,17 @@ export interface ServerFacts {
  * files at EH_MODEL_PATH. Of variables that hold a port, or are otherwise one server's own, the text that the config has for them.
  */
 export async function identifyServer({ spec, env, share, models }: ServerFacts): Promise<string> {
-  const own = new Set([...ownOfServer, ...share]);
+  const shared = new Set(share);
+  /** Values that come from others that are the server's own. */
+  const derived = new Set<string>();
+  const isOwn = (name: string) => ownOfServer.test(name) || shared.has(name) || derived.has(name);
   const variables: Record<string, string | null> = {};
-  for (const name of namesIn(spec.command)) if (!own.has(name)) variables[name] = env[name] ?? null;
+  for (const name of namesIn(spec.command)) if (!isOwn(name)) variables[name] = env[name] ?? null;
   for (const [name, value] of Object.entries(spec.env)) variables[name] = value;
   for (const [name, text] of Object.entries(spec.env_vars)) {
     // Later ones may use earlier ones.
-    if (namesIn(text).some((other) => own.has(other))) own.add(name);
-    variables[name] = own.has(name) ? text : (env[name] ?? null);
+    if (namesIn(text).some(isOwn)) derived.add(name);
+    variables[name] = isOwn(name) ? text : (env[name] ?? null);
   }
   const path = spec.env["EH_MODEL_PATH"];
   const weights = path === undefined ? [] : await listFiles(resolve(spec.cwd, path));

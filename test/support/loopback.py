@@ -49,6 +49,7 @@ ANSWERS = {
     "continue": b"HTTP/1.1 100 Continue\r\n\r\n" + answer(),
     "html": answer(b"<p>", "Content-Type: text/html"),
     "no JSON": answer(b'{"choices": [tru'),
+    "problem in JSON": answer(BODY, "Content-Type: application/problem+json; charset=utf-8"),
     "no type": answer(BODY, "X: y"),
     "500": answer(b"overloaded", "Content-Type: text/plain", status="500 Internal Server Error"),
     "429 in JSON": answer(b'{"error": "slow down"}', status="429 Too Many Requests"),
