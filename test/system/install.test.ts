@@ -85,19 +85,17 @@ const namedCommands: Readonly<
     kind: "long",
     as: "sh scripts/chaos.sh --seed 7 --faults 2",
   },
-  "npm test -- PART": { kind: "long", as: "sh scripts/test.sh code-frame" },
   // The benches themselves take minutes; test/bench runs the frame that they share.
   "npm run bench -- NAME": { kind: "elsewhere" },
   // By the first subtest, and by whoever runs this.
   "npm run demo": { kind: "elsewhere" },
   "npm test": { kind: "elsewhere" },
+  "npm test -- PART": { kind: "elsewhere" },
   "npm run test:long": { kind: "elsewhere" },
   // test/hf, which is this command alone.
   "npm run test:hf": { kind: "elsewhere" },
   // test/gate.test.ts
   "npm run check": { kind: "elsewhere" },
-  // The last subtest installs, in the long form.
-  "npm ci": { kind: "elsewhere" },
   // test/system/run.test.ts, test/cli/events.test.ts, test/cli/balancer.test.ts
   "bin/eval-hive run eh_config.yaml": { kind: "elsewhere" },
   "eval-hive events": { kind: "elsewhere" },
