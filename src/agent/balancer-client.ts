@@ -10,6 +10,7 @@ import {
 import type { Clock } from "../base/clock.ts";
 import { type Child, type ChildOptions, keepChild } from "./child.ts";
 import { choosePort } from "./ports.ts";
+import { Questions } from "./questions.ts";
 
 /** What of a child's options is the same for all children of the lead agent. */
 export type ChildPlace = Pick<
@@ -76,8 +77,6 @@ interface OpenJournal {
   readonly onOff: OnOff;
 }
 
-const answerTimeoutMs = 3_000;
-
 /** @param agentArgs of the program that `place.file` runs: those that make it the balancer. */
 export async function openBalancer(
   place: ChildPlace,
@@ -87,15 +86,15 @@ export async function openBalancer(
   const token = randomBytes(12).toString("hex");
   // Chosen once, so that a balancer that is replaced has the address that evaluations know.
   const port = await choosePort();
-  const settling = new Map<string, (counts: Counts | undefined) => void>();
+  const settling = new Questions<Counts>();
+  const counting = new Questions<true>();
+  const closing = new Questions<true>();
   let routes: Extract<BalancerOrder, { type: "servers" }> | undefined;
   /** By server, in earlier lives and in this one. */
   let servedBefore: ReadonlyMap<string, Counts> = new Map();
   let servedNow: ReadonlyMap<string, Counts> = new Map();
   let engines: ReadonlyMap<string, Engine> = new Map();
-  const counting = new Set<() => void>();
   const journals = new Map<string, OpenJournal>();
-  const closing = new Map<string, () => void>();
   /** A balancer that takes another's place writes to files of its own. */
   let lives = 0;
   const journalOrder = (journal: OpenJournal): BalancerOrder => {
@@ -137,24 +136,21 @@ export async function openBalancer(
       } else if (report.type === "totals") {
         servedNow = new Map(Object.entries(report.servers));
         engines = new Map(Object.entries(report.engines));
-        for (const go of counting) go();
+        counting.answer("totals", true);
       } else if (report.type === "journal-off") {
-        journals.get(settlingKey(report.account, report.part))?.onOff(report.reason);
+        journals.get(partKey(report.account, report.part))?.onOff(report.reason);
       } else if (report.type === "journal-closed") {
-        closing.get(settlingKey(report.account, report.part))?.();
+        closing.answer(partKey(report.account, report.part), true);
       } else if (report.type === "settled") {
-        settling.get(settlingKey(report.account, report.part))?.(
-          sumCounts(Object.values(report.parts)),
-        );
+        const counts = sumCounts(Object.values(report.parts));
+        settling.answer(partKey(report.account, report.part), counts);
       }
     },
     onEnd: (pid, how) => {
       servedBefore = addCounts(servedBefore, servedNow);
       servedNow = new Map();
       engines = new Map();
-      for (const go of counting) go();
-      for (const give of settling.values()) give(undefined);
-      for (const end of closing.values()) end();
+      for (const questions of [counting, settling, closing]) questions.abandon();
       lives += 1;
       events.onEnd(pid, how);
     },
@@ -179,7 +175,7 @@ export async function openBalancer(
     },
     openJournal: (account, leaf, files, onOff) => {
       const journal = { account, part: `${leaf}`, files, own: [], onOff };
-      journals.set(settlingKey(account, journal.part), journal);
+      journals.set(partKey(account, journal.part), journal);
       child.send(journalOrder(journal));
     },
     closeJournals: async (account, leaf) => {
@@ -189,38 +185,19 @@ export async function openBalancer(
       );
       if (closed.length === 0) return;
       for (const [key] of closed) journals.delete(key);
-      const key = settlingKey(account, part);
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const timer = setTimeout(resolve, answerTimeoutMs);
-      closing.set(key, resolve);
-      child.send({ type: "close-journal", account, ...(part !== undefined && { part }) });
-      await promise;
-      clearTimeout(timer);
-      closing.delete(key);
+      await closing.ask(partKey(account, part), () =>
+        child.send({ type: "close-journal", account, ...(part !== undefined && { part }) }),
+      );
     },
     served: async () => {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const timer = setTimeout(resolve, answerTimeoutMs);
-      counting.add(resolve);
-      child.send({ type: "totals" });
-      await promise;
-      counting.delete(resolve);
-      clearTimeout(timer);
+      await counting.ask("totals", () => child.send({ type: "totals" }));
       return addCounts(servedBefore, servedNow);
     },
     settle: async (account, leaf) => {
       const part = leaf === undefined ? undefined : `${leaf}`;
-      const key = settlingKey(account, part);
-      const { promise, resolve } = Promise.withResolvers<Counts | undefined>();
-      const timer = setTimeout(() => resolve(undefined), answerTimeoutMs);
-      settling.set(key, resolve);
-      child.send({ type: "settle", account, ...(part !== undefined && { part }) });
-      try {
-        return await promise;
-      } finally {
-        clearTimeout(timer);
-        settling.delete(key);
-      }
+      return await settling.ask(partKey(account, part), () =>
+        child.send({ type: "settle", account, ...(part !== undefined && { part }) }),
+      );
     },
     [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
   };
@@ -238,6 +215,6 @@ function addCounts(
   return sums;
 }
 
-function settlingKey(account: string, part: string | undefined): string {
+function partKey(account: string, part: string | undefined): string {
   return part === undefined ? account : `${account}/${part}`;
 }
