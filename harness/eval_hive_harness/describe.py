@@ -11,6 +11,7 @@ from lm_eval.config.task import TaskConfig
 
 from .arguments import effective_num_fewshot
 from .code_files import module_file
+from .overrides import is_json_scalar
 from .task_yaml import FunctionRef
 
 # lm_eval's API models look for the first, then the second (models/openai_completions.py).
@@ -121,7 +122,7 @@ def _max_gen_toks(generation: dict[str, Any] | None) -> int | None:
 def _version(config: dict[str, Any], default: str | None) -> Any:
     metadata = config.get("metadata")
     version = metadata.get("version", default) if isinstance(metadata, dict) else default
-    return version if version is None or isinstance(version, (int, float, str)) else str(version)
+    return version if is_json_scalar(version) else str(version)
 
 
 def _text(value: Any) -> str | None:
@@ -135,4 +136,4 @@ def _jsonable(value: Any) -> Any:
         return {str(key): _jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_jsonable(item) for item in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+    return value if is_json_scalar(value) else str(value)

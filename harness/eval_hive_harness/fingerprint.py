@@ -14,7 +14,7 @@ from typing import Any
 from . import arguments
 from .code_files import code_files
 from .data_files import data_content, missing_data
-from .overrides import canonical_json, decode_overrides, sha256_of
+from .overrides import canonical_json, decode_overrides, is_json_scalar, sha256_of
 from .task_yaml import FunctionRef, read_task_file
 
 # Where scores or their record changed: few-shot prompts (samplers, gen_prefix), filters, numpy scalars, sample_len.
@@ -159,7 +159,7 @@ def _portable(value: Any, refs: list[FunctionRef]) -> Any:
         return {str(key): _portable(item, refs) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_portable(item, refs) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if is_json_scalar(value):
         return value
     return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 

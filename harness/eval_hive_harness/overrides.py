@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable
@@ -57,11 +58,14 @@ def _encode(value: Any) -> Any:
         return {key: _encode(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_encode(item) for item in value]
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float) and value == value and abs(value) != float("inf"):
-        return value
-    return {_YAML: yaml.safe_dump(value)}
+    return value if is_json_scalar(value) else {_YAML: yaml.safe_dump(value)}
+
+
+def is_json_scalar(value: Any) -> bool:
+    """False for numbers that are not finite: JSON has no word for them."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (str, bool, int))
 
 
 def _decode(value: Any, function: Callable[[FunctionRef], Any]) -> Any:

@@ -27,7 +27,7 @@ class Registry:
                 raise NotADirectoryError(
                     f'Cannot read task files: eval_suite_path "{include_path}" is no directory'
                 )
-            self._local = open_index(os.path.abspath(include_path), cache_dir)
+            self._local = open_index(os.path.abspath(include_path), cache_dir, with_content=True)
 
     def get(self, name: str) -> Entry | None:
         """The entry that lm_eval would take: the include path's hides its own."""
@@ -50,7 +50,7 @@ class Registry:
 
     def _builtin_index(self) -> Index:
         if self._builtin is None:
-            self._builtin = open_index(builtin_directory(), self._cache_dir, _installed_files())
+            self._builtin = open_index(builtin_directory(), self._cache_dir, sealed_by=_installed_files())
         return self._builtin
 
 

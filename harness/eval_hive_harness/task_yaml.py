@@ -69,6 +69,12 @@ def remembering_files() -> Iterator[None]:
         _remembered = None
 
 
+def remember_file(path: str, file: TaskFile) -> None:
+    """Within `remembering_files`: saves the next read of this file, of which the caller knows what it says now."""
+    if _remembered is not None:
+        _remembered[path] = file
+
+
 def forget_files() -> None:
     """Frees the memory that parsed files take; the next read parses again."""
     _parsed.clear()

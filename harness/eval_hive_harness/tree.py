@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from lm_eval.config.group import GroupConfig
@@ -30,7 +31,7 @@ class LeafSpec:
     # The name under which lm_eval's index knows it.
     registered: str
 
-    @property
+    @cached_property
     def key(self) -> str:
         return canonical_json([self.name, self.kind, self.yaml_path, encode_overrides(self.overrides)])
 

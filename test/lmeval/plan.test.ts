@@ -260,6 +260,36 @@ for (const version of ["0.4.13", "0.4.12"] as const) {
       );
     });
 
+    test("keeps what task files say, also what JSON has no word for, until they change", async () => {
+      await using suite = await localSuite({
+        base: "metric_list: [{metric: !function functions.score, since: 2024-01-02}, {3: .inf}]",
+        "a.yaml": mc("first", "include: base", "num_fewshot: 3"),
+      });
+      const at = { include_path: suite.path, cache_dir: join(suite.path, "cache") };
+      const planned = await plan(["first"], at);
+      assert.deepEqual(await plan(["first"], at), planned);
+      // As a job computes it, from the file.
+      const leaf = leafOf(planned, "first");
+      assert.deepEqual(await python?.call("fingerprint", "task_inputs", [leaf]), leaf.inputs);
+      // Behind its back: same size, same old time.
+      await suite.write("a.yaml", mc("first", "include: base", "num_fewshot: 5"), longAgo);
+      assert.deepEqual(await plan(["first"], at), planned);
+      await suite.write("a.yaml", mc("first", "include: base", "num_fewshot: 7"), longAgo + 1);
+      assert.equal(leafOf(await plan(["first"], at), "first").num_fewshot, 7);
+    });
+
+    test("sees a file change at the same size within one step of a file system's clock", async () => {
+      await using suite = await localSuite({});
+      const at = { include_path: suite.path, cache_dir: join(suite.path, "cache") };
+      const justNow = Date.now() / 1000;
+      const seen: number[] = [];
+      for (const shots of [3, 5, 7]) {
+        await suite.write("a.yaml", mc("first", `num_fewshot: ${shots}`), justNow);
+        seen.push(leafOf(await plan(["first"], at), "first").num_fewshot);
+      }
+      assert.deepEqual(seen, [3, 5, 7]);
+    });
+
     test("refuses arguments that lm_eval would refuse in every job", async () => {
       const given = { model_args: {}, lm_eval_args: { num_fewshoot: 2 } };
       await assert.rejects(
@@ -292,13 +322,16 @@ function mc(name: string, ...more: string[]): string {
   ].join("\n");
 }
 
+/** Seconds: a time at which the next write is another one on any file system. */
+const longAgo = 1_000_000_000;
+
 async function localSuite(files: Readonly<Record<string, string>>) {
   const directory = await temporaryDirectory();
   await mkdir(join(directory.path, "cache"));
-  // An old time, so that the next write is another one on any file system.
-  for (const [name, text] of Object.entries(files)) {
+  const write = async (name: string, text: string, at: number): Promise<void> => {
     await writeFile(join(directory.path, name), text);
-    await utimes(join(directory.path, name), 1_000_000_000, 1_000_000_000);
-  }
-  return directory;
+    await utimes(join(directory.path, name), at, at);
+  };
+  for (const [name, text] of Object.entries(files)) await write(name, text, longAgo);
+  return { ...directory, write };
 }
