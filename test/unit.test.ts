@@ -26,6 +26,7 @@ import "./base/files.test.ts";
 import "./base/json.test.ts";
 import "./base/lifetimes.test.ts";
 import "./base/line-splitter.test.ts";
+import "./base/share-next.test.ts";
 import "./cli/events.test.ts";
 import "./cli/signals.test.ts";
 import "./bench/repeats.test.ts";

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { constants, copyFile, link, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { errnoName, isMissing } from "./errors.ts";
+import { shareNext } from "./share-next.ts";
 
 /** A name in the same directory that no reader takes for the file: dotted, unique to this call. */
 function temporaryName(path: string): string {
@@ -33,8 +34,8 @@ async function writeDurable(temporary: string, path: string, data: FileContent):
   }
 }
 
-/** Makes a rename, link or new file in `directory` survive a power cut. */
-export async function syncDirectory(directory: string): Promise<void> {
+/** Makes a rename, link or new file in `directory` survive a power cut. Calls at one time share a sync. */
+export const syncDirectory = shareNext(async (directory) => {
   const handle = await open(directory, "r");
   try {
     await about(directory, () => handle.sync());
@@ -44,7 +45,7 @@ export async function syncDirectory(directory: string): Promise<void> {
   } finally {
     await handle.close();
   }
-}
+});
 
 /** Replaces `path` in one step: readers see the old content or the new, never a part. Durable on return. */
 export async function writeFileAtomic(path: string, data: FileContent): Promise<void> {
