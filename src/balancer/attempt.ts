@@ -60,9 +60,6 @@ export class Attempt implements ConnectionSink, Enrolled {
   readonly #body: HeldBody;
   /** Of `held`. */
   #taken = 0;
-  /** How many need the answer besides its client. */
-  #retained = 0;
-  #released = false;
   /** From its first byte on: until then the request can go elsewhere, and a silent client can be asked whether it is there. */
   #isToStream = false;
   #streams = false;
@@ -135,8 +132,7 @@ export class Attempt implements ConnectionSink, Enrolled {
       this.#end({ kind: "lost", loss: { kind: "malformed", stale: false, reason } });
     } else {
       const release = () => this.#release();
-      const retain = () => this.#retain();
-      this.#end({ kind: "answer", answer: { head, chunks, size, chunksAfter, release, retain } });
+      this.#end({ kind: "answer", answer: { head, chunks, size, chunksAfter, release } });
     }
   }
 
@@ -180,18 +176,8 @@ export class Attempt implements ConnectionSink, Enrolled {
     return true;
   }
 
-  #retain(): () => void {
-    this.#retained += 1;
-    return () => {
-      this.#retained -= 1;
-      if (this.#released) this.#release();
-    };
-  }
-
-  /** Gives back what is held of the answer, once nobody needs it. */
+  /** Gives back what is held of the answer. */
   #release(): void {
-    this.#released = true;
-    if (this.#retained > 0) return;
     this.#body.release();
     this.#deps.held.give(this.#taken);
     this.#taken = 0;

@@ -1,19 +1,18 @@
-import { type FileHandle, mkdir, open, rm } from "node:fs/promises";
-import { dirname } from "node:path";
+import { rm } from "node:fs/promises";
 import { errnoName } from "../base/errors.ts";
+import { type FileOpener, JournalFile } from "./journal-file.ts";
 
-/** What is appended within so long is written at once: a process that is killed loses no more than that. */
+/** What is appended is written after so long: a process that is killed loses no more than that. */
 const flushMs = 10;
-/** So much is not made to wait for that: what has just come is still near the processor, and as much again comes meanwhile. */
-const flushBytes = 256 << 10;
-/** What is written in longer pieces is dearer: the kernel looks for as much memory in one piece. */
-const blockBytes = 64 << 10;
-const maxFreeBlocks = 128;
+/** What fills a block before that is written at once, and directly. */
+const blockBytes = 256 << 10;
 /** A disk that is slower than the answers shall not fill the memory. */
 const maxBacklogBytes = 64 << 20;
-
-/** What a writer needs of a file. */
-export type AppendFile = Pick<FileHandle, "writev" | "close">;
+/** With so much on its way the disk is too slow to be written to directly: the page cache takes what comes in bursts. */
+const maxDirectBytes = maxBacklogBytes / 2;
+/** Of all writers. What is left to the garbage collector makes it go through the whole heap, again and again. */
+const free: Buffer[] = [];
+const maxFree = maxBacklogBytes / blockBytes;
 
 export interface JournalWriterOptions {
   readonly path: string;
@@ -24,38 +23,30 @@ export interface JournalWriterOptions {
   /** It is removed when the disk is full: others may need the room more. */
   readonly isDispensable: boolean;
   /** For tests. */
-  readonly openFile?: (path: string) => Promise<AppendFile>;
+  readonly openFile?: FileOpener;
 }
 
-/** Bytes that are appended where they are. */
-export interface SharedBytes {
-  readonly chunks: readonly Buffer[];
-  /** They are to stay as they are until what this returns is called, once. */
-  readonly retain: () => () => void;
-}
-
-/** What goes into one write. */
-class Batch {
-  readonly pieces: Buffer[] = [];
-  readonly blocks: Buffer[] = [];
-  readonly releases: (() => void)[] = [];
-  bytes = 0;
+/** A part of a block that is to be written. */
+interface Piece {
+  readonly bytes: Buffer;
+  /** Nothing else is to be written of it. */
+  readonly done?: Buffer;
 }
 
 /**
- * Appends to a file that nobody else writes, which is created with the first bytes, for its owner's eyes alone. Nobody waits
- * for the disk, and nothing is forced to it: what is written survives the process, though not the machine.
+ * Appends to a file that nobody else writes, which is created with the first bytes. Nobody waits for the disk, and nothing is
+ * forced to it: what is written survives the process, though not the machine.
  */
 export class JournalWriter {
   readonly #options: JournalWriterOptions;
-  #file: AppendFile | undefined;
-  #batch = new Batch();
-  /** In its last block: what was copied there and is no piece yet, and where the next goes. */
-  #from = blockBytes;
-  #to = blockBytes;
+  #file: JournalFile | undefined;
+  /** What is appended goes here; so much of it is filled, and so much of that is due, or written. */
+  #block: Buffer | undefined;
+  #filled = 0;
+  #cut = 0;
+  #due: Piece[] = [];
   /** Bytes that are not written yet. */
   #backlog = 0;
-  readonly #free: Buffer[] = [];
   #timer: NodeJS.Timeout | undefined;
   #immediate: NodeJS.Immediate | undefined;
   #writing: Promise<void> | undefined;
@@ -70,23 +61,22 @@ export class JournalWriter {
 
   /**
    * @param pieces are copied
-   * @param shared follow them
    * @returns false when they are not kept: too much is on its way to the disk, or nothing can be written any more.
    */
-  append(pieces: readonly Buffer[], shared?: SharedBytes): boolean {
+  append(pieces: readonly Buffer[]): boolean {
     if (this.#failed || this.#closed || this.#backlog > maxBacklogBytes) return false;
-    if (this.#batch.bytes === 0 && this.#file === undefined && this.#writing === undefined) {
-      this.#copy(this.#options.line);
-    }
+    if (this.#block === undefined) this.#copy(this.#options.line);
     for (const piece of pieces) this.#copy(piece);
-    if (shared !== undefined) this.#share(shared);
     this.#schedule();
     return true;
   }
 
   /** Waits until all that was appended is written. @returns false when it is not. */
   async flushed(): Promise<boolean> {
-    while (this.#backlog > 0 && !this.#failed) await this.#flush();
+    while (this.#backlog > 0 && !this.#failed) {
+      this.#cutBlock();
+      await this.#flush();
+    }
     return !this.#failed;
   }
 
@@ -94,8 +84,7 @@ export class JournalWriter {
   async close(): Promise<void> {
     this.#closed = true;
     await this.flushed();
-    clearTimeout(this.#timer);
-    clearImmediate(this.#immediate);
+    this.#disarm();
     const file = this.#file;
     this.#file = undefined;
     await file?.close().catch((error: unknown) => this.#fail(error));
@@ -103,61 +92,56 @@ export class JournalWriter {
   }
 
   #copy(piece: Buffer): void {
-    this.#count(piece.length);
+    this.#backlog += piece.length;
     for (let at = 0; at < piece.length; ) {
-      if (this.#to === blockBytes) this.#takeBlock();
-      const block = this.#batch.blocks.at(-1) as Buffer;
-      const copied = piece.copy(block, this.#to, at);
-      this.#to += copied;
+      this.#block ??= free.pop() ?? allocateBlock();
+      const copied = piece.copy(this.#block, this.#filled, at);
+      this.#filled += copied;
       at += copied;
+      if (this.#filled === blockBytes) this.#endBlock(this.#block);
     }
   }
 
-  #share({ chunks, retain }: SharedBytes): void {
-    this.#cut();
-    for (const chunk of chunks) {
-      this.#count(chunk.length);
-      this.#batch.pieces.push(chunk);
-    }
-    this.#batch.releases.push(retain());
+  #endBlock(block: Buffer): void {
+    this.#due.push({ bytes: block.subarray(this.#cut), done: block });
+    this.#block = free.pop() ?? allocateBlock();
+    this.#filled = 0;
+    this.#cut = 0;
+    // What is in the next block has not waited for so long.
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 
-  #count(bytes: number): void {
-    this.#batch.bytes += bytes;
-    this.#backlog += bytes;
-  }
-
-  #takeBlock(): void {
-    this.#cut();
-    this.#batch.blocks.push(this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes));
-    this.#from = 0;
-    this.#to = 0;
-  }
-
-  /** What was copied since the last piece is one. */
-  #cut(): void {
-    const { pieces, blocks } = this.#batch;
-    if (this.#to > this.#from)
-      pieces.push((blocks.at(-1) as Buffer).subarray(this.#from, this.#to));
-    this.#from = this.#to;
+  /** What is in the block is not made to wait for more. */
+  #cutBlock(): void {
+    if (this.#block === undefined || this.#filled === this.#cut) return;
+    this.#due.push({ bytes: this.#block.subarray(this.#cut, this.#filled) });
+    this.#cut = this.#filled;
   }
 
   /** While something is written, the rest waits: fewer and larger writes cost less. */
   #schedule(): void {
-    if (this.#writing !== undefined || this.#batch.bytes === 0) return;
-    if (this.#batch.bytes < flushBytes) {
-      this.#timer ??= setTimeout(() => void this.#flush(), flushMs);
-    } else {
+    if (this.#writing !== undefined || this.#backlog === 0) return;
+    if (this.#due.length > 0) {
       // An answer that was just appended is not sent yet: that comes first.
       this.#immediate ??= setImmediate(() => void this.#flush());
+    } else {
+      this.#timer ??= setTimeout(() => {
+        this.#cutBlock();
+        void this.#flush();
+      }, flushMs);
     }
   }
 
-  async #flush(): Promise<void> {
+  #disarm(): void {
     clearTimeout(this.#timer);
     clearImmediate(this.#immediate);
     this.#timer = undefined;
     this.#immediate = undefined;
+  }
+
+  async #flush(): Promise<void> {
+    this.#disarm();
     this.#writing ??= this.#write().finally(() => {
       this.#writing = undefined;
       this.#schedule();
@@ -165,34 +149,35 @@ export class JournalWriter {
     await this.#writing;
   }
 
-  /** What is there now: what is appended meanwhile goes into the next write. */
+  /** What is due now: what becomes due meanwhile goes into the next write. */
   async #write(): Promise<void> {
-    this.#cut();
-    const batch = this.#batch;
-    this.#batch = new Batch();
-    this.#from = blockBytes;
-    this.#to = blockBytes;
+    const { path, openFile } = this.#options;
+    const due = this.#due;
+    this.#due = [];
+    const isFast = this.#backlog <= maxDirectBytes;
     try {
-      this.#file ??= await (this.#options.openFile ?? create)(this.#options.path);
-      await writeWhole(this.#file, batch.pieces);
-      this.#backlog -= batch.bytes;
+      this.#file ??= await JournalFile.create(path, openFile);
+      for (const { isWhole, pieces } of runs(due)) {
+        const bytes = pieces.map((piece) => piece.bytes);
+        if (isWhole && isFast) await this.#file.appendDirectly(bytes);
+        else await this.#file.append(bytes);
+        for (const piece of pieces) this.#settle(piece);
+      }
     } catch (error) {
       this.#fail(error);
-    } finally {
-      this.#forget(batch);
     }
   }
 
-  #forget({ blocks, releases }: Batch): void {
-    for (const release of releases) release();
-    for (const block of blocks) if (this.#free.length < maxFreeBlocks) this.#free.push(block);
+  #settle({ bytes, done }: Piece): void {
+    this.#backlog -= bytes.length;
+    if (done !== undefined && free.length < maxFree) free.push(done);
   }
 
   #fail(error: unknown): void {
     if (this.#failed) return;
     this.#failed = true;
-    this.#forget(this.#batch);
-    this.#batch = new Batch();
+    this.#due = [];
+    this.#block = undefined;
     this.#backlog = 0;
     this.#left = this.#leave(error);
     this.#options.onError(error);
@@ -208,21 +193,19 @@ export class JournalWriter {
   }
 }
 
-async function create(path: string): Promise<AppendFile> {
-  // Whoever cleans up removes directories that are empty.
-  await mkdir(dirname(path), { recursive: true });
-  return await open(path, "wx", 0o600);
+/** Memory that can grow begins at a page, as what is written directly must; that of other buffers does not. */
+function allocateBlock(): Buffer {
+  return Buffer.from(new ArrayBuffer(blockBytes, { maxByteLength: blockBytes }));
 }
 
-/** A disk that is nearly full takes a part without a word. */
-async function writeWhole(file: AppendFile, pieces: Buffer[]): Promise<void> {
-  let left = pieces.filter(({ length }) => length > 0);
-  while (left.length > 0) {
-    let { bytesWritten } = await file.writev(left);
-    left = left.flatMap((piece) => {
-      const written = Math.min(bytesWritten, piece.length);
-      bytesWritten -= written;
-      return written === piece.length ? [] : [piece.subarray(written)];
-    });
+/** Pieces one after the other that can be written in the same way. */
+function runs(due: readonly Piece[]): { readonly isWhole: boolean; readonly pieces: Piece[] }[] {
+  const found: { readonly isWhole: boolean; readonly pieces: Piece[] }[] = [];
+  for (const piece of due) {
+    const isWhole = piece.bytes.length === blockBytes;
+    const last = found.at(-1);
+    if (last?.isWhole === isWhole) last.pieces.push(piece);
+    else found.push({ isWhole, pieces: [piece] });
   }
+  return found;
 }

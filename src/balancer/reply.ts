@@ -13,8 +13,6 @@ export interface HeldAnswer {
   readonly size: number;
   /** Once it is sent, or not needed any more: its bytes are not held from then on. */
   readonly release: () => void;
-  /** Somebody else needs its chunks, too: they are held until what this returns is called, once. Absent: they must be copied. */
-  readonly retain?: () => () => void;
 }
 
 /** What the client is told of how its answer came about. */

@@ -15,9 +15,6 @@ import type { HeldAnswer } from "./reply.ts";
 import type { AnswerKeeping, ForwardRequest } from "./request.ts";
 import { requestKey } from "./request-key.ts";
 
-/** From here on it is cheaper to hold an answer's blocks for longer than to copy it. */
-const sharedBytes = 32 << 10;
-
 /** Bytes that some journals may have together. */
 export interface JournalBudget {
   bytes: number;
@@ -93,7 +90,7 @@ export class RequestJournal implements AnswerKeeping {
 
   keep(request: ForwardRequest, answer: HeldAnswer): void {
     if (this.#writer === undefined || this.#isOff || !isOfUse(request, answer)) return;
-    const { chunks, size, retain } = answer;
+    const { chunks, size } = answer;
     const text = renderAnswerHead(answer);
     const start = Buffer.allocUnsafe(headerBytes + text.length);
     const bytes = start.length + size;
@@ -107,11 +104,7 @@ export class RequestJournal implements AnswerKeeping {
       seal: sealOf([start.subarray(headerBytes), ...chunks]),
     };
     renderHeader(record, start);
-    const isShared = retain !== undefined && size >= sharedBytes;
-    const isKept = isShared
-      ? this.#writer.append([start], { chunks, retain })
-      : this.#writer.append([start, ...chunks]);
-    if (isKept) {
+    if (this.#writer.append([start, ...chunks])) {
       this.#bytes += bytes;
       this.#options.budget.bytes += bytes;
     }

@@ -24,7 +24,7 @@ export interface AnswerKeeping {
   isInQuestion(request: ForwardRequest): boolean;
   /** The answer that an earlier evaluation got to this request, if there is one that was not given yet. */
   find(request: ForwardRequest): Promise<HeldAnswer | undefined>;
-  /** Keeps an answer that a client is about to get, if it is of use to others. Its bytes are copied, or retained. */
+  /** Keeps an answer that a client is about to get, if it is of use to others. Its bytes are copied. */
   keep(request: ForwardRequest, answer: HeldAnswer): void;
 }
 
