@@ -9,6 +9,8 @@ export interface SlotActivity {
   phase: string | null;
   done: number;
   total: number;
+  /** Leaf of the batch → why its answers are not kept for another evaluation. */
+  not_journalled: Record<string, string>;
 }
 
 export interface ServerActivity {
@@ -116,6 +118,7 @@ export function addEvent(writers: Map<string, WriterState>, event: EventEnvelope
   else if (topic === "server") addServer(state, event);
   else if (topic === "batch") addBatch(state, event, unit);
   else if (topic === "leaf") addLeaf(state, event, unit);
+  else if (event.type === "journal.off") addJournalOff(state, event);
 }
 
 function newWriter({ writer, at }: EventEnvelope): WriterState {
@@ -252,6 +255,7 @@ function addBatch(state: WriterState, event: EventEnvelope, unit: UnitActivity |
       phase: null,
       done: 0,
       total: 0,
+      not_journalled: {},
     };
   } else if (event.type === "batch.progress" && activity !== undefined) {
     if (event.leaf !== undefined) activity.leaf = event.leaf;
@@ -293,6 +297,11 @@ function addLeaf(state: WriterState, event: EventEnvelope, unit: UnitActivity | 
   if (event.type === "leaf.done") Object.assign(activity, { phase: "scoring", done: requests });
   leaveLeaf(state, slot);
   sample(state, event.at);
+}
+
+function addJournalOff(state: WriterState, { batch, leaf, reason }: EventEnvelope): void {
+  const slot = Object.values(state.slots).find((activity) => activity.batch === batch);
+  if (slot !== undefined && leaf !== undefined) slot.not_journalled[leaf] = text(reason) ?? "";
 }
 
 /** The leaf of a slot is over, or will be evaluated anew: what it has asked stays asked. */

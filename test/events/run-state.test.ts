@@ -153,6 +153,7 @@ describe("what agents are at", () => {
         phase: "requests",
         done: 12,
         total: 40,
+        not_journalled: {},
       },
     ]);
     assert.deepEqual(
@@ -176,6 +177,18 @@ describe("what agents are at", () => {
     journal.add("agent.ended", { reason: "complete" });
     const ended = runStateOf(facts({}, { writers: fold(journal.events).values() })).agents[0];
     assert.deepEqual([ended?.state, ended?.reason, ended?.servers], ["ended", "complete", []]);
+  });
+
+  test("knows whose answers are not kept, also of a leaf that is still to begin", () => {
+    const journal = journalOf("a");
+    journal.add("agent.started", agentStarted);
+    journal.add("batch.leased", { ...subject, slot: 0, leaves: [leafAt(0), leafAt(1)] });
+    journal.add("leaf.started", { ...subject, leaf: leafAt(0) });
+    journal.add("journal.off", { ...subject, leaf: leafAt(1), reason: "no room" });
+    journal.add("leaf.done", { ...subject, leaf: leafAt(0), ...leafDone });
+    journal.add("leaf.started", { ...subject, leaf: leafAt(1) });
+    const state = runStateOf(facts({}, { writers: fold(journal.events).values() }));
+    assert.deepEqual(state.agents[0]?.at_hand[0]?.not_journalled, { [leafAt(1)]: "no room" });
   });
 
   test("an agent that ended without a word is gone, and holds nothing", () => {

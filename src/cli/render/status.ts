@@ -118,13 +118,16 @@ function agentLines(agent: AgentState): string[] {
     ...[...servers].map(([state, all]) => `${count(all.length, "server")} ${state}`),
   ];
   if (agent.state === "draining") words.push(`draining (${agent.reason ?? "no reason given"})`);
-  const rows = agent.at_hand.map(({ slot, unit, leaf, phase, done, total }) => [
-    `    slot ${slot}`,
-    unit,
-    leaf ?? "between two leaves",
-    phase ?? "",
-    total > 0 ? `${renderCount(done)}/${renderCount(total)}` : "",
-  ]);
+  const rows = agent.at_hand.map(
+    ({ slot, unit, leaf, phase, done, total, not_journalled: off }) => [
+      `    slot ${slot}`,
+      unit,
+      leaf ?? "between two leaves",
+      phase ?? "",
+      total > 0 ? `${renderCount(done)}/${renderCount(total)}` : "",
+      leaf !== null && off[leaf] !== undefined ? `not journalled: ${off[leaf]}` : "",
+    ],
+  );
   return [`  ${words.join(", ")}`, ...renderColumns(rows, new Set([4]))];
 }
 
