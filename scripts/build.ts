@@ -37,13 +37,24 @@ const builtinsAsAsked: Plugin = {
   },
 };
 
+// commander could start programs as subcommands. Ours are none, and to load what starts programs takes longer than --help.
+const noPrograms: Plugin = {
+  name: "no-programs-as-subcommands",
+  setup: ({ onResolve, onLoad }) => {
+    onResolve({ filter: /^node:child_process$/ }, ({ path, importer }) =>
+      importer.includes("/commander/") ? { path, namespace: "nothing" } : undefined,
+    );
+    onLoad({ filter: /^/, namespace: "nothing" }, () => ({ contents: "module.exports = {};" }));
+  },
+};
+
 const shared = {
   bundle: true,
   platform: "node",
   target: "node24",
   format: "esm",
   banner,
-  plugins: [english, builtinsAsAsked],
+  plugins: [english, noPrograms, builtinsAsAsked],
   minifySyntax: true,
   legalComments: "none",
   logLevel: "warning",
