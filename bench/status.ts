@@ -44,11 +44,11 @@ async function writeEvents(
           `results_${leafAt(at)}.000000000000.json`,
         );
         const slot = at % 8;
-        const ended = { slot, outcome: "settled" as const, duration_s: 22, requests: 400 };
+        const ended = { outcome: "settled" as const, duration_s: 22, requests: 400 };
         written.push(
-          journal.publish("batch.leased", subject, { slot, leaves: [leafAt(at)] }),
-          journal.publish("leaf.started", leaf, { fingerprint }),
-          journal.publish("batch.progress", leaf, { slot, phase: "requests", done: 0, total: 400 }),
+          journal.publish("batch.leased", subject, { leaves: [leafAt(at)] }),
+          journal.publish("leaf.started", leaf, { slot, fingerprint }),
+          journal.publish("batch.progress", leaf, { phase: "requests", done: 0, total: 400 }),
           journal.publish("leaf.done", leaf, {
             ...{ fingerprint, result, outcome: "created", n_samples: 100, n_requests: 400 },
             ...times,

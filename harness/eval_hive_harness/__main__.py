@@ -123,6 +123,8 @@ def _obey(request: dict[str, Any], wire: Wire, children: Any) -> bool:
         wire.send({"type": "pong", "n": request["n"]})
     elif kind == "cancel":
         children.cancel(request["id"])
+    elif kind == "go":
+        children.go(request["id"])
     elif kind in ("run", "plan"):
         children.start(request)
     elif kind != "shutdown":

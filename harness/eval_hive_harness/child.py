@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .redaction import learn_secrets, redact_logs
+from .turn import Turn
 from .wire import Wire, encode, write_line
 
 # The parent's variables of a job that lm_eval would take for its own.
@@ -34,7 +35,10 @@ def become_child(parent_pid: int) -> None:
 
 
 def serve(request: dict[str, Any], output_fd: int, further: Wire | None) -> None:
-    """Carries out the request, and those that follow on `further` until it ends or the model can't be loaded."""
+    """
+    Carries out the request. A child that is resident goes on with those that follow on `further` until it ends or the
+    model can't be loaded; one that is held gets the word there that its turn has come.
+    """
 
     def say(message: dict[str, Any]) -> None:
         write_line(output_fd, encode(message))
@@ -49,7 +53,8 @@ def serve(request: dict[str, Any], output_fd: int, further: Wire | None) -> None
     following: dict[str, Any] | None = request
     while following is not None:
         request = following
-        if not _run(request, session, say) or further is None:
+        turn = Turn(further if request["held"] else None)
+        if not _run(request, session, turn, say) or further is None or request["resident"] is None:
             return
         say({"type": "finished", "id": request["id"], **_used()})
         following = _next_request(further)
@@ -99,7 +104,9 @@ def _apply_environment(request: dict[str, Any]) -> None:
             sys.path.insert(0, path)
 
 
-def _run(request: dict[str, Any], session: Any, say: Callable[[dict[str, Any]], None]) -> bool:
+def _run(
+    request: dict[str, Any], session: Any, turn: Turn, say: Callable[[dict[str, Any]], None]
+) -> bool:
     """False when this process should not be asked again: it has failed to load the model, and may hold half of it."""
     from lm_eval.utils import setup_logging
 
@@ -111,7 +118,7 @@ def _run(request: dict[str, Any], session: Any, say: Callable[[dict[str, Any]], 
         _open_log(request["log_file"])
         _apply_environment(request)
         setup_logging()
-        Batch(request, session, say).evaluate()
+        Batch(request, session, turn, say).evaluate()
     except Exception as error:
         print_failure(error)
         say({"type": "error", "id": request["id"], **describe_failure(error, "starting")})

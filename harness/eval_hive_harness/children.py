@@ -109,6 +109,13 @@ class Children:
             self._waiting.append(request)
             self._advance()
 
+    def go(self, request_id: str) -> None:
+        """Tells the child that is held with this request that its turn has come."""
+        for child in self._children.values():
+            if child.request is not None and child.request["id"] == request_id:
+                child.wire.queue({"type": "go"})
+                self.flush(child.wire)
+
     def cancel(self, request_id: str) -> None:
         """TERM, then KILL, to the group of the child that has this request. A request that waits ends at once."""
         for request in [waiting for waiting in self._waiting if waiting["id"] == request_id]:
@@ -232,7 +239,7 @@ class Children:
 
     def _fork(self, request: dict[str, Any]) -> None:
         from_child, to_parent = os.pipe()
-        to_child = os.pipe() if request.get("resident") is not None else None
+        to_child = os.pipe() if request.get("resident") is not None or request.get("held") else None
         sys.stdout.flush()
         sys.stderr.flush()
         parent_pid, pid = os.getpid(), os.fork()

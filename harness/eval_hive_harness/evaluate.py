@@ -33,6 +33,7 @@ from .loading import load_leaf
 from .models import SharedModel, import_plugins
 from .progress import Meter
 from .templates import compiled_once
+from .turn import Turn
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -66,10 +67,11 @@ class Session:
 class Batch:
     """One run request. Raises ArgumentsError, Refused or ModelError when none of its leaves can be evaluated."""
 
-    def __init__(self, request: dict[str, Any], session: Session, say: Say) -> None:
+    def __init__(self, request: dict[str, Any], session: Session, turn: Turn, say: Say) -> None:
         self._request = request
         self._session = session
         self._say = say
+        self.turn = turn
         names = [leaf["name"] for leaf in request["leaves"]]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -132,7 +134,7 @@ class LeafEvaluation:
         """Evaluates and stores; a failure becomes a message. Raises ModelError."""
         print(f"==== {self._leaf['id']}", flush=True)
         self._tell({"type": "leaf_started"})
-        self._meter = Meter(self._tell)
+        self._meter = Meter(self._tell, self._batch.turn)
         try:
             self._tell(self._evaluate())
         except ModelError:

@@ -14,6 +14,7 @@ import {
   reportExcused,
   strike,
 } from "./leaf-failures.ts";
+import type { Turn } from "./turn.ts";
 import { fingerprintOf, openLeaves, readUnitState, type WorkUnit } from "./unit.ts";
 import type { BatchHarness, RunEnd } from "./warm-harness.ts";
 
@@ -54,7 +55,7 @@ const progressEveryMs = 5_000;
 export class BatchRun {
   readonly #deps: BatchDeps;
   readonly #lease: Lease;
-  readonly #slot: number;
+  readonly #turn: Turn;
   readonly #subject: EventSubject;
   readonly #requests: BatchRequests;
   /** Not settled, and not failed under this lease. */
@@ -68,10 +69,10 @@ export class BatchRun {
   /** Why nothing more can be recorded. */
   #broken: { readonly error: unknown } | undefined;
 
-  constructor(deps: BatchDeps, lease: Lease, slot: number) {
+  constructor(deps: BatchDeps, lease: Lease, turn: Turn) {
     this.#deps = deps;
     this.#lease = lease;
-    this.#slot = slot;
+    this.#turn = turn;
     this.#requests = new BatchRequests(deps);
     const { attempt, batch } = lease;
     this.#subject = { unit: deps.unit.planned.id, batch: batch.id, attempt, job: deps.job };
@@ -82,10 +83,7 @@ export class BatchRun {
     const { unit, events, yielding, releaseReason } = this.#deps;
     const leaves = this.#lease.batch.leaves;
     this.#open = openLeaves(unit, await readUnitState(unit), leaves);
-    await events.publish("batch.leased", this.#subject, {
-      slot: this.#slot,
-      leaves: [...this.#open],
-    });
+    await events.publish("batch.leased", this.#subject, { leaves: [...this.#open] });
     for (let losses = 0; this.#open.length > 0; ) {
       if (yielding.aborted) return { kind: "released", reason: releaseReason() };
       const end = await this.#run();
@@ -120,11 +118,15 @@ export class BatchRun {
     await this.#requests.begin(asked.id, leaves, (leaf, reason) => {
       void events.publish("journal.off", { ...this.#subject, leaf }, { reason }).catch(() => {});
     });
+    const turn = this.#turn.take();
+    // What the child says until then is heard when it has the slot, or when it turns out that it never will.
+    const cutOff = Promise.withResolvers<undefined>();
+    const slot = Promise.race([turn, cutOff.promise]);
     // Before a leaf and between two of them is the time to stop for whoever is in no hurry.
     const enough = new AbortController();
     let isAtLeaf = false;
     const yieldNow = (): void => {
-      if (yielding.aborted && !isAtLeaf) enough.abort();
+      if (yielding.aborted && !(isAtLeaf && this.#turn.slot !== undefined)) enough.abort();
     };
     yielding.addEventListener("abort", yieldNow, { once: true });
     yieldNow();
@@ -132,10 +134,11 @@ export class BatchRun {
       { ...asked, leaves },
       {
         signal: AbortSignal.any([ending, enough.signal]),
+        turn: this.#turn.slot === undefined ? turn : undefined,
         onMessage: (message) => {
           this.#work = this.#work.then(async () => {
             try {
-              if (this.#broken === undefined) await this.#hear(message);
+              if (this.#broken === undefined) await this.#hear(message, await slot);
             } catch (error) {
               this.#broken = { error };
               enough.abort();
@@ -147,6 +150,7 @@ export class BatchRun {
       },
     );
     yielding.removeEventListener("abort", yieldNow);
+    if (!endedByItself(end)) cutOff.resolve(undefined);
     await this.#work;
     await this.#requests.end();
     if (end.kind === "ended") this.#cpuS += end.ended.cpu_s;
@@ -156,29 +160,34 @@ export class BatchRun {
     return end;
   }
 
-  async #hear(message: Extract<HarnessMessage, { id: string; leaf: string }>): Promise<void> {
+  /** @param slot undefined: it has had none; a leaf that was prepared in vain was not evaluated. */
+  async #hear(
+    message: Extract<HarnessMessage, { id: string; leaf: string }>,
+    slot: number | undefined,
+  ): Promise<void> {
     const { unit, events, breaker, clock } = this.#deps;
     const leaf = message.leaf as LeafId;
     const fingerprint = fingerprintOf(unit, leaf);
     const subject = { ...this.#subject, leaf };
     switch (message.type) {
       case "leaf_started":
+        if (slot === undefined) return;
         this.#current = { leaf, startedAt: clock.monotonic() };
-        return await events.publish("leaf.started", subject, { fingerprint });
+        return await events.publish("leaf.started", subject, { slot, fingerprint });
       case "progress": {
-        const { phase, done, total } = message;
-        if (phase === "loading") return;
+        const { phase, done, total, nearly_done } = message;
+        if (nearly_done && this.#open.length === 1) this.#turn.endSoon();
+        if (phase === "loading" || phase === "prepared") return;
         if (clock.monotonic() - this.#progressAt < progressEveryMs) return;
         this.#progressAt = clock.monotonic();
         return await events.publish("batch.progress", subject, {
-          slot: this.#slot,
           phase,
           done,
           total,
         });
       }
       case "leaf_done": {
-        this.#drop(leaf);
+        this.#settled(leaf);
         if (message.outcome === "created") breaker.succeeded();
         const {
           path: result,
@@ -196,7 +205,7 @@ export class BatchRun {
         return await this.#requests.dropJournal(leaf);
       }
       case "leaf_invalid": {
-        this.#drop(leaf);
+        this.#settled(leaf);
         breaker.succeeded();
         const { path: result, reason } = message;
         const body = { fingerprint, result, reason, ...(await this.#requests.settleLeaf(leaf)) };
@@ -276,9 +285,20 @@ export class BatchRun {
     return { leaf, owner: this.#deps.owner, batch: batch.id, attempt };
   }
 
+  /** Its file is in place. */
+  #settled(leaf: LeafId): void {
+    this.#drop(leaf);
+    if (this.#open.length === 0) this.#turn.end();
+  }
+
   #drop(leaf: LeafId): void {
     this.#open = this.#open.filter((other) => other !== leaf);
   }
+}
+
+/** Neither has anybody ended the child, nor has the harness died under it. */
+function endedByItself(end: RunEnd): boolean {
+  return end.kind === "error" || (end.kind === "ended" && !end.ended.cancelled && !stoodStill(end));
 }
 
 /** Somebody has stopped the child, and the harness has ended it: no leaf's fault. */

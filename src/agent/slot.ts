@@ -1,12 +1,24 @@
 import type { Lease, Queue } from "../queue/queue.ts";
 import type { OwnerId, ShardId } from "../run/ids.ts";
 import { type BatchDeps, BatchRun } from "./batch-run.ts";
+import { type Place, Places } from "./places.ts";
+import { Turn } from "./turn.ts";
 
-/** Knows how many slots hold a batch, so that an idle one can tell whether work may still come back from another. */
+/** The slots of a unit, and who may take a batch from the queue for one of them. */
 export class SlotRoom {
+  /** A batch asks the model in one of these. */
+  readonly slots: Places;
+  /** Batches that are not nearly done have one of these: as many as there are slots. */
+  readonly places: Places;
   #busy = 0;
   #changed = Promise.withResolvers<void>();
 
+  constructor(slots: number) {
+    this.slots = new Places(slots);
+    this.places = new Places(slots);
+  }
+
+  /** Lanes that hold a batch: one that is idle can tell whether work may still come back from another. */
   get busy(): number {
     return this.#busy;
   }
@@ -21,37 +33,43 @@ export class SlotRoom {
     this.#changed = Promise.withResolvers();
   }
 
-  /** Resolves when a slot has given up its batch: never for a slot that only looked, or idle ones would wake each other. */
+  /** Resolves when a lane has given up its batch: never for one that only looked, or idle ones would wake each other. */
   async change(): Promise<void> {
     await this.#changed.promise;
   }
 }
 
-export interface SlotDeps extends BatchDeps {
+export interface LaneDeps extends BatchDeps {
   readonly queue: Queue;
   readonly room: SlotRoom;
   /** Returns batches of dead owners to the queue. @returns true when there were any. */
   readonly reap: () => Promise<boolean>;
 }
 
-/** Evaluates batches one at a time until the unit has none left, or it is time to stop. */
-export async function runSlot(deps: SlotDeps, slot: number): Promise<void> {
+/**
+ * Evaluates batches one at a time until the unit has none left, or it is time to stop. A lane that fails keeps its places:
+ * whoever ends them all should find nobody who has just begun.
+ */
+export async function runLane(deps: LaneDeps): Promise<void> {
   const { room, queue, owner, unit, yielding } = deps;
-  while (!yielding.aborted) {
-    if (await workOnNext()) continue;
-    if (await deps.reap()) continue;
-    // Only another slot of ours can bring work back now.
-    if (room.busy === 0) return;
-    await room.change();
+  for (;;) {
+    const place = await room.places.take(yielding);
+    if (place === undefined) return;
+    const isAtEnd = !(await workOnNext(place)) && !(await deps.reap());
+    // Only another lane of ours can bring work back now.
+    const isOver = isAtEnd && room.busy === 0;
+    if (isAtEnd && !isOver) await room.change();
+    place[Symbol.dispose]();
+    if (isOver) return;
   }
 
   /** @returns false when no batch is ready. */
-  async function workOnNext(): Promise<boolean> {
+  async function workOnNext(place: Place): Promise<boolean> {
     await using lease = await claimNext(queue, unit.shards, owner);
     if (lease === undefined) return false;
     room.enter();
     try {
-      await useLease(deps, lease, slot);
+      await useLease(deps, lease, place);
     } finally {
       room.leave();
     }
@@ -71,11 +89,13 @@ async function claimNext(
   return undefined;
 }
 
-async function useLease(deps: SlotDeps, lease: Lease, slot: number): Promise<void> {
-  const { clock, events, unit, job } = deps;
+async function useLease(deps: LaneDeps, lease: Lease, place: Place): Promise<void> {
+  const { clock, events, unit, job, room, yielding } = deps;
   const startedAt = clock.monotonic();
-  const run = new BatchRun(deps, lease, slot);
+  const turn = new Turn(room.slots, place, yielding);
+  const run = new BatchRun(deps, lease, turn);
   const outcome = await run.evaluate();
+  turn.end();
   const reason = outcome.kind === "released" ? outcome.reason : undefined;
   // Leaf files hold the results already: a crash from here on costs the next owner one look, never a result.
   const held =
@@ -87,7 +107,6 @@ async function useLease(deps: SlotDeps, lease: Lease, slot: number): Promise<voi
     "batch.ended",
     { unit: unit.planned.id, batch: lease.batch.id, attempt: lease.attempt, job },
     {
-      slot,
       outcome: held ? outcome.kind : "lost",
       ...(reason !== undefined && { reason }),
       duration_s: (clock.monotonic() - startedAt) / 1000,

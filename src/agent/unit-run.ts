@@ -5,7 +5,7 @@ import { foldStrikes } from "../queue/strikes.ts";
 import type { BatchDeps } from "./batch-run.ts";
 import { Breaker } from "./breaker.ts";
 import { pardon } from "./leaf-failures.ts";
-import { runSlot, type SlotDeps, SlotRoom } from "./slot.ts";
+import { type LaneDeps, runLane, SlotRoom } from "./slot.ts";
 import { sweepLeftovers } from "./sweep.ts";
 import { openLeaves, readOpenLeaves, readUnitState, type WorkUnit } from "./unit.ts";
 import type { BatchHarness } from "./warm-harness.ts";
@@ -32,6 +32,8 @@ export interface UnitRunDeps
   readonly queue: Queue;
   readonly harness: BatchHarness;
   readonly slots: number;
+  /** Batches at a time, with those that are prepared while others are nearly done. */
+  readonly lanes: number;
   readonly reap: () => Promise<boolean>;
   readonly isGone: (owner: string) => boolean;
   /** Starts or keeps what the unit's requests need; told when that is in vain. */
@@ -57,7 +59,7 @@ export async function runUnit(deps: UnitRunDeps): Promise<UnitOutcome> {
   await events.publish("unit.started", subject, {
     generation: unit.planned.generations.at(-1) ?? 0,
   });
-  const stop = await runSlots(deps);
+  const stop = await runLanes(deps);
   // Also when it is not done: nobody will know this owner as gone once it has said good-bye.
   await sweepLeftovers(unit.directory, { now: clock.now(), isGone: deps.isGone });
   await deps.journals?.sweep(await readOpenLeaves(unit));
@@ -78,7 +80,7 @@ export async function runUnit(deps: UnitRunDeps): Promise<UnitOutcome> {
 }
 
 /** @returns why the unit was given up, if it was. */
-async function runSlots(deps: UnitRunDeps): Promise<UnitStop | undefined> {
+async function runLanes(deps: UnitRunDeps): Promise<UnitStop | undefined> {
   const { unit, clock, draining, aborting } = deps;
   const stopping = new AbortController();
   let stopped: UnitStop | undefined;
@@ -91,10 +93,10 @@ async function runSlots(deps: UnitRunDeps): Promise<UnitStop | undefined> {
   const { coverage } = await readUnitState(unit);
   await using group = new TaskGroup();
   const ending = AbortSignal.any([aborting, stopping.signal, group.signal]);
-  const slotDeps: SlotDeps = {
+  const laneDeps: LaneDeps = {
     ...deps,
     breaker: new Breaker({ slots: deps.slots, proven: coverage.done.size > 0 }),
-    room: new SlotRoom(),
+    room: new SlotRoom(deps.slots),
     ending,
     yielding: AbortSignal.any([ending, draining]),
     releaseReason: (): ReleaseReason => {
@@ -110,7 +112,7 @@ async function runSlots(deps: UnitRunDeps): Promise<UnitStop | undefined> {
   };
   deps.begin(stop);
   try {
-    for (let slot = 0; slot < deps.slots; slot++) group.start(() => runSlot(slotDeps, slot));
+    for (let lane = 0; lane < deps.lanes; lane++) group.start(() => runLane(laneDeps));
     await group.join();
   } finally {
     await deps.end();

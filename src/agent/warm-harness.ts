@@ -22,16 +22,20 @@ export type RunEnd =
   /** The harness died under it; the next one is on its way. */
   | { readonly kind: "lost" };
 
+export interface RunOptions {
+  readonly onMessage: (message: RunMessage) => void;
+  readonly signal: AbortSignal;
+  /** When the model may be asked; never, should it bring undefined. Without it: at once. */
+  readonly turn?: Promise<number | undefined> | undefined;
+}
+
 /** What a slot asks of the harness. */
 export interface BatchHarness {
   /**
    * Evaluates leaves in a child, as soon as a harness is ready. Messages about leaves come in order, before the end.
    * Aborting ends the child; the end is waited for.
    */
-  run(
-    request: Omit<RunRequest, "type">,
-    options: { readonly onMessage: (message: RunMessage) => void; readonly signal: AbortSignal },
-  ): Promise<RunEnd>;
+  run(request: Omit<RunRequest, "type" | "held">, options: RunOptions): Promise<RunEnd>;
 }
 
 export interface WarmHarness extends BatchHarness, AsyncDisposable {}
@@ -126,7 +130,7 @@ export function openWarmHarness(options: WarmHarnessOptions): WarmHarness {
   });
 
   return {
-    run: async (request, { onMessage, signal }) => {
+    run: async (request, { onMessage, signal, turn }) => {
       if (!(await race(ready.promise, signal))) return { kind: "lost" };
       const { promise, resolve: end } = Promise.withResolvers<RunEnd>();
       running.set(request.id, { onMessage, end });
@@ -140,7 +144,11 @@ export function openWarmHarness(options: WarmHarnessOptions): WarmHarness {
       };
       signal.addEventListener("abort", cancel, { once: true });
       try {
-        child.send({ type: "run", ...request });
+        child.send({ type: "run", ...request, held: turn !== undefined });
+        void turn?.then((slot) => {
+          if (slot !== undefined && running.has(request.id))
+            child.send({ type: "go", id: request.id });
+        });
         if (signal.aborted) cancel();
         return await promise;
       } finally {

@@ -130,6 +130,8 @@ async function workOn(
   const serving = isServerless ? undefined : await processes.serving();
   if (isServerless) await processes.withoutServers();
   const harness = await processes.harnessFor(plan, planned.profile);
+  // A model that lm_eval loads itself is loaded once, so one batch at a time.
+  const slots = isServerless || plan.in_config_order ? 1 : profile.slots;
   return await runUnit({
     unit,
     owner: context.owner,
@@ -138,8 +140,8 @@ async function workOn(
     clock: context.clock,
     queue,
     harness,
-    // A model that lm_eval loads itself is loaded once, so one batch at a time.
-    slots: isServerless || plan.in_config_order ? 1 : profile.slots,
+    slots,
+    lanes: isServerless ? slots : 2 * slots,
     request: await requestMaker(deps, unit, serving),
     settle: async (account, leaf) => await serving?.balancer.settle(account, leaf),
     journals: await journalsOf(deps, unit, serving?.balancer),

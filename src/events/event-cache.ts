@@ -12,7 +12,7 @@ export interface EventTotals {
 }
 
 /** Raised whenever the fold changes: what an older version has added up is then read again. */
-const foldVersion = 4;
+const foldVersion = 5;
 /** Less than this is read again sooner than written down. */
 const worthKeepingBytes = 512 * 1024;
 

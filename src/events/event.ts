@@ -78,10 +78,9 @@ export const eventBodies = {
     /** What the server says of itself; null: nothing that we know. */
     engine: Engine.nullable(),
   }),
-  "batch.leased": z.strictObject({ slot: z.int(), leaves: z.array(z.string()) }),
-  /** At most one per slot in 5 s: progress of the leaf at hand. A leaf that was started is loading until then. */
+  "batch.leased": z.strictObject({ leaves: z.array(z.string()) }),
+  /** At most one per batch in 5 s: progress of the leaf at hand. A leaf that was started is loading until then. */
   "batch.progress": z.strictObject({
-    slot: z.int(),
     phase: z.enum(["requests", "scoring"]),
     done: z.int(),
     total: z.int(),
@@ -89,7 +88,6 @@ export const eventBodies = {
   /** Its owner is dead, and it is free again. */
   "batch.reclaimed": z.strictObject({ owner: z.string() }),
   "batch.ended": z.strictObject({
-    slot: z.int(),
     outcome: z.enum(["settled", "released", "lost"]),
     reason: z.string().optional(),
     duration_s: z.number(),
@@ -99,7 +97,8 @@ export const eventBodies = {
     /** CPU seconds of its evaluations, without harnesses that died under it. */
     cpu_s: z.number(),
   }),
-  "leaf.started": z.strictObject({ fingerprint: z.string() }),
+  /** Its batch may be in the slot for some time: leaf after leaf. */
+  "leaf.started": z.strictObject({ slot: z.int(), fingerprint: z.string() }),
   "leaf.done": z.strictObject({
     fingerprint: z.string(),
     result: z.string(),

@@ -3,11 +3,11 @@ import type { LeafId, UnitId } from "../run/ids.ts";
 import type { Plan, PlannedUnit } from "../run/plan.ts";
 import {
   type AgentActivity,
+  type BatchActivity,
   requestRate,
   type ServerActivity,
   type ServerLoad,
   type ServerWarning,
-  type SlotActivity,
   type WriterState,
 } from "./writer-state.ts";
 
@@ -92,7 +92,7 @@ export interface AgentState extends Omit<AgentActivity, "state"> {
   state: AgentActivity["state"] | "gone";
   last_at: string;
   /** What is evaluated now. */
-  at_hand: (SlotActivity & { slot: number })[];
+  at_hand: BatchActivity[];
   servers: ServerActivity[];
   requests_per_s: number | null;
 }
@@ -277,16 +277,16 @@ function agentStateOf(writer: WriterState, gone: ReadonlySet<string>): AgentStat
       ...agent,
       state,
       last_at: writer.last_at,
-      at_hand: live
-        ? Object.entries(writer.slots).map(([slot, activity]) => ({
-            slot: Number(slot),
-            ...activity,
-          }))
-        : [],
+      at_hand: live ? Object.values(writer.batches).sort(bySlot) : [],
       servers: live ? Object.values(writer.servers) : [],
       requests_per_s: live ? (requestRate(writer) ?? null) : null,
     },
   ];
+}
+
+/** Those that wait for a slot come last. */
+function bySlot(one: BatchActivity, other: BatchActivity): number {
+  return (one.slot ?? Number.POSITIVE_INFINITY) - (other.slot ?? Number.POSITIVE_INFINITY) || 0;
 }
 
 /** Open leaves × mean duration of those that are done ÷ slots at work. Durations are each by one machine's clock. */

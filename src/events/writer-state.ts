@@ -1,10 +1,12 @@
 import { Counts, Engine } from "../balancer/control.ts";
 import type { EventEnvelope } from "./event.ts";
 
-/** A leaf that a slot is evaluating. */
-export interface SlotActivity {
+/** A batch that was leased, and the leaf that is evaluated of it. */
+export interface BatchActivity {
   unit: string;
   batch: string;
+  /** null: it waits for one. */
+  slot: number | null;
   leaf: string | null;
   phase: string | null;
   done: number;
@@ -91,7 +93,8 @@ export interface WriterState {
   servers: Record<string, ServerActivity>;
   /** The latest of each kind about each server of each unit. */
   warnings: ServerWarning[];
-  slots: Record<string, SlotActivity>;
+  /** By id. */
+  batches: Record<string, BatchActivity>;
   units: Record<string, UnitActivity>;
   /** Requests of leaves that have ended, one way or the other. */
   answered: number;
@@ -129,7 +132,7 @@ function newWriter({ writer, at }: EventEnvelope): WriterState {
     agent: null,
     servers: {},
     warnings: [],
-    slots: {},
+    batches: {},
     units: {},
     answered: 0,
     samples: [],
@@ -177,8 +180,8 @@ function addAgent(state: WriterState, event: EventEnvelope): void {
     agent.reason = text(event.reason);
     agent.message = text(event.message) ?? agent.message;
     if (agent.state === "ended") {
-      for (const slot of Object.keys(state.slots)) leaveLeaf(state, slot);
-      state.slots = {};
+      for (const batch of Object.values(state.batches)) leaveLeaf(state, batch);
+      state.batches = {};
       state.servers = {};
     }
   }
@@ -245,27 +248,28 @@ function addServer(state: WriterState, event: EventEnvelope): void {
 }
 
 function addBatch(state: WriterState, event: EventEnvelope, unit: UnitActivity | undefined): void {
-  const slot = String(number(event.slot));
-  const activity = state.slots[slot];
+  const id = event.batch ?? "";
+  const batch = state.batches[id];
   if (event.type === "batch.leased") {
-    state.slots[slot] = {
+    state.batches[id] = {
       unit: event.unit ?? "",
-      batch: event.batch ?? "",
+      batch: id,
+      slot: null,
       leaf: null,
       phase: null,
       done: 0,
       total: 0,
       not_journalled: {},
     };
-  } else if (event.type === "batch.progress" && activity !== undefined) {
-    if (event.leaf !== undefined) activity.leaf = event.leaf;
-    activity.phase = text(event.phase);
-    activity.done = number(event.done);
-    activity.total = number(event.total);
+  } else if (event.type === "batch.progress" && batch !== undefined) {
+    if (event.leaf !== undefined) batch.leaf = event.leaf;
+    batch.phase = text(event.phase);
+    batch.done = number(event.done);
+    batch.total = number(event.total);
     sample(state, event.at);
   } else if (event.type === "batch.ended") {
-    leaveLeaf(state, slot);
-    delete state.slots[slot];
+    if (batch !== undefined) leaveLeaf(state, batch);
+    delete state.batches[id];
     if (unit === undefined) return;
     unit.prompt_tokens = sum(unit.prompt_tokens, event.prompt_tokens);
     unit.completion_tokens = sum(unit.completion_tokens, event.completion_tokens);
@@ -273,13 +277,13 @@ function addBatch(state: WriterState, event: EventEnvelope, unit: UnitActivity |
 }
 
 function addLeaf(state: WriterState, event: EventEnvelope, unit: UnitActivity | undefined): void {
-  const slot = Object.keys(state.slots).find((key) => state.slots[key]?.batch === event.batch);
-  const activity = slot === undefined ? undefined : state.slots[slot];
+  const batch = state.batches[event.batch ?? ""];
   if (event.type === "leaf.started") {
-    if (activity === undefined || slot === undefined) return;
-    leaveLeaf(state, slot);
-    activity.leaf = event.leaf ?? null;
-    activity.phase = "loading";
+    if (batch === undefined) return;
+    leaveLeaf(state, batch);
+    batch.slot = number(event.slot);
+    batch.leaf = event.leaf ?? null;
+    batch.phase = "loading";
     return;
   }
   const requests = number(event.n_requests);
@@ -292,27 +296,27 @@ function addLeaf(state: WriterState, event: EventEnvelope, unit: UnitActivity | 
     unit.requests += requests;
     unit.replayed += replayedOf(event.served);
   }
-  if (activity === undefined || slot === undefined || activity.leaf !== event.leaf) return;
+  if (batch === undefined || batch.leaf !== event.leaf) return;
   // A leaf that is done says how many requests it took; any other has had those of its last progress.
-  if (event.type === "leaf.done") Object.assign(activity, { phase: "scoring", done: requests });
-  leaveLeaf(state, slot);
+  if (event.type === "leaf.done") Object.assign(batch, { phase: "scoring", done: requests });
+  leaveLeaf(state, batch);
   sample(state, event.at);
 }
 
-function addJournalOff(state: WriterState, { batch, leaf, reason }: EventEnvelope): void {
-  const slot = Object.values(state.slots).find((activity) => activity.batch === batch);
-  if (slot !== undefined && leaf !== undefined) slot.not_journalled[leaf] = text(reason) ?? "";
+function addJournalOff(state: WriterState, event: EventEnvelope): void {
+  const batch = state.batches[event.batch ?? ""];
+  if (batch !== undefined && event.leaf !== undefined) {
+    batch.not_journalled[event.leaf] = text(event.reason) ?? "";
+  }
 }
 
-/** The leaf of a slot is over, or will be evaluated anew: what it has asked stays asked. */
-function leaveLeaf(state: WriterState, slot: string): void {
-  const activity = state.slots[slot];
-  if (activity === undefined) return;
-  if (activity.phase !== "loading") state.answered += activity.done;
-  activity.leaf = null;
-  activity.phase = null;
-  activity.done = 0;
-  activity.total = 0;
+/** The leaf at hand is over, or will be evaluated anew: what it has asked stays asked. */
+function leaveLeaf(state: WriterState, batch: BatchActivity): void {
+  if (batch.phase !== "loading") state.answered += batch.done;
+  batch.leaf = null;
+  batch.phase = null;
+  batch.done = 0;
+  batch.total = 0;
 }
 
 /** Remembers how many requests were answered when, thinned out, for the last two minutes. */
@@ -320,7 +324,7 @@ function sample(state: WriterState, at: string): void {
   const atMs = Date.parse(at);
   if (Number.isNaN(atMs)) return;
   let answered = state.answered;
-  for (const { phase, done } of Object.values(state.slots)) {
+  for (const { phase, done } of Object.values(state.batches)) {
     if (phase === "requests" || phase === "scoring") answered += done;
   }
   const beforeLast = state.samples.at(-2);

@@ -42,6 +42,8 @@ export interface HarnessRun {
   readonly id: string;
   /** The last word. Rejects with HarnessLostError when the parent dies first. */
   readonly ended: Promise<RunEnded>;
+  /** One that is held may ask the model. */
+  go(): void;
   /** Ends the child at once; `ended` follows. */
   cancel(): void;
 }
@@ -252,7 +254,12 @@ class Connection implements Harness {
       lose: reject,
     });
     this.#send({ type: "run", id, ...request });
-    return { id, ended: promise, cancel: () => this.#send({ type: "cancel", id }) };
+    return {
+      id,
+      ended: promise,
+      go: () => this.#send({ type: "go", id }),
+      cancel: () => this.#send({ type: "cancel", id }),
+    };
   }
 
   async ping(): Promise<void> {

@@ -89,11 +89,15 @@ export interface RunRequest {
    * name ends it. null: a child per request.
    */
   readonly resident: string | null;
+  /** Asks the model nothing before `go` is said: everything else is done until then. Not for one that is resident. */
+  readonly held: boolean;
 }
 
 export type HarnessRequest =
   | PlanRequest
   | RunRequest
+  /** To a run that is held. */
+  | { readonly type: "go"; readonly id: string }
   /** Ends the child of a run at once (TERM, then KILL to its group); `ended` follows. */
   | { readonly type: "cancel"; readonly id: string }
   | { readonly type: "ping"; readonly n: number }
@@ -142,10 +146,12 @@ export const HarnessMessage = z.discriminatedUnion("type", [
   z.strictObject({
     type: z.literal("progress"),
     ...leafFields,
-    /** `requests` counts answered model requests. */
-    phase: z.enum(["loading", "requests", "scoring"]),
+    /** `prepared`: its run is held. `requests` counts answered model requests. */
+    phase: z.enum(["loading", "prepared", "requests", "scoring"]),
     done: z.int(),
     total: z.int(),
+    /** The last answer is expected within two seconds, or is there. */
+    nearly_done: z.boolean(),
   }),
   z.strictObject({
     type: z.literal("leaf_done"),

@@ -20,6 +20,7 @@ import type { PlannedUnit, Profile } from "../../src/run/plan.ts";
 import { type Act, fail, ScriptedBatches } from "../support/scripted-batches.ts";
 import { fingerprintAt, leafAt, makeSyntheticRun, unitAt } from "../support/synthetic-run.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
+import { until } from "../support/until.ts";
 
 interface Told extends EventSubject {
   readonly type: EventType;
@@ -90,6 +91,7 @@ async function scene(
       queue,
       harness,
       slots,
+      lanes: 2 * slots,
       clock: systemClock,
       events: {
         publish: async (type, subject, body) => {
@@ -430,6 +432,126 @@ describe("draining", () => {
     at.drain();
     assert.deepEqual(await runUnit(at.deps), { kind: "interrupted" });
     assert.deepEqual(at.harness.runs, []);
+  });
+});
+
+describe("while the last answers of a batch are awaited", () => {
+  test("the next one is prepared, and asks nothing before it has the slot", async () => {
+    const rest = Promise.withResolvers<void>();
+    await using at = await scene(
+      { [first]: { kind: "nearly", rest: rest.promise } },
+      { leaves: 3 },
+    );
+    const working = runUnit(at.deps);
+    await until(() => at.harness.begun(second) === 1, { what: "the second leaf is prepared" });
+    assert.deepEqual(at.harness.asked, [first]);
+    assert.deepEqual(at.heard("leaf.started", "leaf"), [first]);
+    // One more would be one too many.
+    assert.deepEqual(await at.batches(), ["owned a1", "owned a1", "ready a1"]);
+    rest.resolve();
+    assert.deepEqual(await working, { kind: "ended", open: 0 });
+    assert.deepEqual(at.harness.asked, [first, second, leafAt(2)]);
+    const order = at.told.filter(({ type }) => /^leaf[.](started|done)$/.test(type));
+    assert.deepEqual(
+      order.map(({ type, leaf }) => `${type} ${leaf}`),
+      [0, 1, 2].flatMap((n) => [`leaf.started ${leafAt(n)}`, `leaf.done ${leafAt(n)}`]),
+    );
+  });
+
+  test("not while other leaves of the batch are open", async () => {
+    const rest = Promise.withResolvers<void>();
+    const scripts = { [first]: { kind: "nearly", rest: rest.promise } } as const;
+    await using at = await scene(scripts, { leaves: 3, leavesPerBatch: 2 });
+    const seen = Promise.withResolvers<void>();
+    const working = runUnit({
+      ...at.deps,
+      events: {
+        publish: async (...event) => {
+          if (event[0] === "batch.progress") seen.resolve();
+          return await at.deps.events.publish(...event);
+        },
+      },
+    });
+    await seen.promise;
+    assert.deepEqual(await at.batches(), ["owned a1", "ready a1"]);
+    rest.resolve();
+    assert.deepEqual(await working, { kind: "ended", open: 0 });
+  });
+
+  test("nothing is taken where only one batch at a time may be there", async () => {
+    const rest = Promise.withResolvers<void>();
+    const scripts = { [first]: { kind: "nearly", rest: rest.promise } } as const;
+    await using at = await scene(scripts, { leaves: 2 }, { lanes: 1 });
+    const working = runUnit(at.deps);
+    await until(() => at.heard("batch.progress").length === 1, { what: "it is nearly done" });
+    assert.deepEqual(await at.batches(), ["owned a1", "ready a1"]);
+    rest.resolve();
+    assert.deepEqual(await working, { kind: "ended", open: 0 });
+  });
+
+  test("a prepared one goes back at once when it is time to stop", async () => {
+    const rest = Promise.withResolvers<void>();
+    await using at = await scene(
+      { [first]: { kind: "nearly", rest: rest.promise } },
+      { leaves: 2 },
+    );
+    const working = runUnit(at.deps);
+    await until(() => at.harness.begun(second) === 1, { what: "the second leaf is prepared" });
+    at.drain();
+    await until(async () => (await at.batches())[1] === "ready a2", { what: "it is back" });
+    rest.resolve();
+    assert.deepEqual(await working, { kind: "interrupted" });
+    assert.deepEqual(await at.batches(), ["done a1", "ready a2"]);
+    assert.deepEqual(at.harness.asked, [first]);
+    assert.deepEqual(at.heard("leaf.started", "leaf"), [first]);
+    assert.deepEqual(await at.records(), []);
+  });
+
+  test("a prepared one whose harness dies was not evaluated, and is prepared anew", async () => {
+    const rest = Promise.withResolvers<void>();
+    await using at = await scene(
+      { [first]: { kind: "nearly", rest: rest.promise }, [second]: [{ kind: "late" }, "done"] },
+      { leaves: 2 },
+      {},
+    );
+    const { harness } = at;
+    // The first run of the second leaf ends with its harness.
+    const dying: UnitRunDeps["harness"] = {
+      run: async (request, options) => {
+        if (request.leaves[0]?.id !== second || harness.begun(second) > 0)
+          return await harness.run(request, options);
+        const dead = new AbortController();
+        options.onMessage({ type: "leaf_started", id: request.id, leaf: second });
+        setImmediate(() => dead.abort());
+        return await harness.run(request, { ...options, signal: dead.signal });
+      },
+    };
+    const working = runUnit({ ...at.deps, harness: dying });
+    await until(() => harness.begun(second) === 2, { what: "the second leaf is prepared again" });
+    rest.resolve();
+    assert.deepEqual(await working, { kind: "ended", open: 0 });
+    assert.deepEqual(at.heard("leaf.started", "leaf"), [first, second]);
+    assert.deepEqual(await at.records(), []);
+  });
+
+  test("a prepared one that can't be loaded has failed, once the slot is its", async () => {
+    const rest = Promise.withResolvers<void>();
+    await using at = await scene(
+      { [first]: { kind: "nearly", rest: rest.promise }, [second]: fail("load", true) },
+      { leaves: 2 },
+    );
+    const working = runUnit(at.deps);
+    await until(() => at.harness.begun(second) === 1, { what: "the second leaf is loaded" });
+    rest.resolve();
+    assert.deepEqual(await working, { kind: "ended", open: 0 });
+    const order = at.told.map(({ type }) => type).filter((type) => /^leaf/.test(type));
+    assert.deepEqual(order.slice(0, 4), [
+      "leaf.started",
+      "leaf.done",
+      "leaf.started",
+      "leaf.failed",
+    ]);
+    assert.deepEqual(await at.records(), ["strike load"]);
   });
 });
 

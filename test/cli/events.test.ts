@@ -19,7 +19,7 @@ async function begunRun() {
     await using journal = await openJournal({ layout, runId: plan.run_id, node: "n" });
     for (const n of [0, 1]) {
       const subject = { unit: unitAt(n), leaf: leafAt(0), batch: `b${n}` as never, attempt: 1 };
-      await journal.publish("leaf.started", subject, { fingerprint: fingerprintAt(0) });
+      await journal.publish("leaf.started", subject, { slot: 0, fingerprint: fingerprintAt(0) });
     }
   }
   const [unit] = plan.units;

@@ -9,7 +9,7 @@ const journal = await openJournal({
   writer: "killed",
 });
 for (let seq = 1; ; seq++) {
-  const body = { fingerprint: "x".repeat(seq % 3000) };
+  const body = { slot: 0, fingerprint: "x".repeat(seq % 3000) };
   void journal.publish("leaf.started", { unit: "m--main", leaf: `leaf-${seq}` }, body).then(() => {
     process.stdout.write(`${seq}\n`);
   });

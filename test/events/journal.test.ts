@@ -28,7 +28,11 @@ test("events are in the file, in order of the calls, when their promises resolve
   const layout = new RunLayout(scratch.path);
   await using journal = await openJournal({ layout, runId, node });
   const published = Array.from({ length: 50 }, (_, n) =>
-    journal.publish("leaf.started", { unit: "m--main", leaf: `l${n}` }, { fingerprint: "fp1:0" }),
+    journal.publish(
+      "leaf.started",
+      { unit: "m--main", leaf: `l${n}` },
+      { slot: 0, fingerprint: "fp1:0" },
+    ),
   );
   await Promise.all(published);
   const events = parseLines(await readFile(journal.path, "utf8"));
@@ -47,6 +51,7 @@ test("events are in the file, in order of the calls, when their promises resolve
     node,
     writer: journal.writer,
     seq: 1,
+    slot: 0,
     fingerprint: "fp1:0",
   });
 });
@@ -161,7 +166,7 @@ test("what could not be written is written again under its number, and told", as
     clock: hurried,
     onTrouble: (error) => troubles.push(error?.code),
   });
-  const progress = { slot: 0, phase: "requests", done: 1, total: 2 } as const;
+  const progress = { phase: "requests", done: 1, total: 2 } as const;
   await journal.publish("agent.started", {}, started);
   await journal.publish("batch.progress", { batch: "b" }, progress);
   await journal.publish("agent.ended", {}, { reason: "complete" });
@@ -183,7 +188,7 @@ test("state is synced, progress is not", async () => {
   await using journal = await openJournal({ layout, runId, node, openFile });
   await journal.publish("agent.started", {}, started);
   assert.equal(syncs(), 1);
-  const progress = { slot: 0, phase: "requests", done: 0, total: 0 } as const;
+  const progress = { phase: "requests", done: 0, total: 0 } as const;
   for (let n = 0; n < 5; n++) await journal.publish("batch.progress", {}, progress);
   assert.equal(syncs(), 1);
   await journal.publish("agent.ended", {}, { reason: "complete" });

@@ -139,9 +139,10 @@ describe("what agents are at", () => {
     journal.add("agent.started", agentStarted);
     journal.add("server.starting", { server: 0, start_attempt: 1, port: 1, log: "l" });
     journal.add("server.healthy", { server: 0, start_attempt: 1, port: 1, start_s: 1 });
-    journal.add("batch.leased", { ...subject, slot: 1, leaves: [leafAt(0)] });
-    journal.add("leaf.started", { ...subject, leaf: leafAt(0) });
-    const progress = { slot: 1, phase: "requests", done: 12, total: 40 };
+    journal.add("batch.leased", { ...subject, leaves: [leafAt(0)] });
+    journal.add("leaf.started", { ...subject, slot: 1, leaf: leafAt(0) });
+    journal.add("batch.leased", { ...subject, batch: "b1", leaves: [leafAt(1)] });
+    const progress = { phase: "requests", done: 12, total: 40 };
     journal.add("batch.progress", { ...subject, leaf: leafAt(0), ...progress });
     const [agent] = runStateOf(facts({}, { writers: fold(journal.events).values() })).agents;
     assert.deepEqual(agent?.at_hand, [
@@ -155,6 +156,16 @@ describe("what agents are at", () => {
         total: 40,
         not_journalled: {},
       },
+      {
+        slot: null,
+        unit: unitAt(0),
+        batch: "b1",
+        leaf: null,
+        phase: null,
+        done: 0,
+        total: 0,
+        not_journalled: {},
+      },
     ]);
     assert.deepEqual(
       agent?.servers.map(({ state }) => state),
@@ -164,10 +175,10 @@ describe("what agents are at", () => {
     journal.add("leaf.done", { ...subject, leaf: leafAt(0), ...leafDone, served });
     journal.add("batch.ended", {
       ...subject,
-      slot: 1,
       prompt_tokens: 100,
       completion_tokens: null,
     });
+    journal.add("batch.ended", { ...subject, batch: "b1" });
     const after = runStateOf(facts({}, { writers: fold(journal.events).values() }));
     assert.deepEqual(after.agents[0]?.at_hand, []);
     assert.deepEqual(
@@ -182,7 +193,7 @@ describe("what agents are at", () => {
   test("knows whose answers are not kept, also of a leaf that is still to begin", () => {
     const journal = journalOf("a");
     journal.add("agent.started", agentStarted);
-    journal.add("batch.leased", { ...subject, slot: 0, leaves: [leafAt(0), leafAt(1)] });
+    journal.add("batch.leased", { ...subject, leaves: [leafAt(0), leafAt(1)] });
     journal.add("leaf.started", { ...subject, leaf: leafAt(0) });
     journal.add("journal.off", { ...subject, leaf: leafAt(1), reason: "no room" });
     journal.add("leaf.done", { ...subject, leaf: leafAt(0), ...leafDone });
@@ -194,7 +205,7 @@ describe("what agents are at", () => {
   test("an agent that ended without a word is gone, and holds nothing", () => {
     const journal = journalOf("a");
     journal.add("agent.started", agentStarted);
-    journal.add("batch.leased", { ...subject, slot: 0, leaves: [leafAt(0)] });
+    journal.add("batch.leased", { ...subject, leaves: [leafAt(0)] });
     const writers = [...fold(journal.events).values()];
     const [agent] = runStateOf(facts({}, { writers, gone: new Set(["owner-a"]) })).agents;
     assert.deepEqual([agent?.state, agent?.at_hand], ["gone", []]);
@@ -204,11 +215,11 @@ describe("what agents are at", () => {
     const states = [0, 1_000_000].map((startSecond, n) => {
       const journal = journalOf(`w${n}`, startSecond);
       journal.add("agent.started", { ...agentStarted, owner: `o${n}`, slots: 1 });
-      journal.add("batch.leased", { ...subject, slot: 0 });
+      journal.add("batch.leased", subject);
       for (let leaf = 0; leaf < 3; leaf++) {
-        journal.add("leaf.started", { ...subject, leaf: leafAt(leaf) }, 0);
+        journal.add("leaf.started", { ...subject, slot: 0, leaf: leafAt(leaf) }, 0);
         for (let done = 0; done <= 40; done += 10) {
-          const progress = { slot: 0, phase: "requests", done, total: 40 };
+          const progress = { phase: "requests", done, total: 40 };
           journal.add("batch.progress", { ...subject, leaf: leafAt(leaf), ...progress }, 5);
         }
         journal.add("leaf.done", { ...subject, leaf: leafAt(leaf), ...leafDone, total_s: 25 }, 5);
@@ -234,22 +245,22 @@ describe("what agents are at", () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
         const journal = journalOf("w");
-        journal.add("batch.leased", { ...subject, slot: 0 });
+        journal.add("batch.leased", subject);
         let asked = 0;
         for (const one of steps) {
           const about = { ...subject, leaf: leafAt(0) };
           if (one.kind === "progress") {
             asked = Math.max(asked, one.done);
-            const progress = { slot: 0, phase: "requests", done: asked, total: 100 };
+            const progress = { phase: "requests", done: asked, total: 100 };
             journal.add("batch.progress", { ...about, ...progress });
             continue;
           }
           asked = 0;
-          if (one.kind === "started") journal.add("leaf.started", about);
+          if (one.kind === "started") journal.add("leaf.started", { ...about, slot: 0 });
           if (one.kind === "failed") journal.add("leaf.failed", about);
           if (one.kind === "ended") {
-            journal.add("batch.ended", { ...subject, slot: 0 });
-            journal.add("batch.leased", { ...subject, slot: 0 });
+            journal.add("batch.ended", subject);
+            journal.add("batch.leased", subject);
           }
         }
         const samples = [...fold(journal.events).values()].flatMap((state) => state.samples);
@@ -341,7 +352,7 @@ describe("the fold", () => {
         (type, body) => {
           const journal = journalOf("w");
           journal.add("agent.started", agentStarted);
-          journal.add("batch.leased", { ...subject, slot: 0 });
+          journal.add("batch.leased", subject);
           const { unit: _u, batch: _b, leaf: _l, ...rest } = body;
           journal.add(type, {
             ...subject,

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import type { RunMessage } from "../../src/lmeval/harness.ts";
 import {
   completionsEvaluation,
   type LeafResult,
@@ -11,6 +12,7 @@ import {
   startCompletionsServer,
 } from "../support/evaluations.ts";
 import { type BatchAnswer, describeOnBench } from "../support/harness-bench.ts";
+import { until } from "../support/until.ts";
 
 async function doneResults({ messages }: BatchAnswer): Promise<LeafResult[]> {
   assert.deepEqual(ofType(messages, "leaf_failed"), []);
@@ -73,6 +75,45 @@ describeOnBench("what reaches the server", {}, (bench) => {
       }
     });
   }
+
+  test("a batch that is held does all but ask, until it is its turn", async () => {
+    await using server = await startCompletionsServer();
+    const asked = async () => {
+      const stats = await (await fetch(`http://127.0.0.1:${server.port}/stats`)).json();
+      return (stats as { completions: number }).completions;
+    };
+    const settings = await bench.settings(["ev_generate", "ev_loglikelihood"], {
+      held: true,
+      env: { EH_PORT: String(server.port) },
+      base_url_prefix: `http://127.0.0.1:${server.port}/batch`,
+    });
+    const messages: RunMessage[] = [];
+    const run = bench.harness.run(settings, (message) => messages.push(message));
+    const phases = () => ofType(messages, "progress").map(({ phase }) => phase);
+    await until(() => phases().includes("prepared"), { what: "the batch is prepared" });
+    assert.equal(await asked(), 0);
+    run.go();
+    const { exit_code } = await run.ended;
+    const done = ofType(messages, "leaf_done");
+    assert.deepEqual([exit_code, done.length], [0, 2]);
+    assert.ok((await asked()) > 0);
+    // The turn is for the whole batch.
+    assert.equal(phases().filter((phase) => phase === "prepared").length, 1);
+    const last = ofType(messages, "progress").at(-1);
+    assert.deepEqual([last?.phase, last?.nearly_done], ["scoring", true]);
+  });
+
+  test("a batch that is held can be cancelled", async () => {
+    const messages: RunMessage[] = [];
+    const settings = await bench.settings(["ev_generate"], { held: true });
+    const run = bench.harness.run(settings, (message) => messages.push(message));
+    await until(() => ofType(messages, "progress").some(({ phase }) => phase === "prepared"));
+    run.cancel();
+    const { signal, cancelled } = await run.ended;
+    assert.deepEqual([signal, cancelled], ["SIGTERM", true]);
+    run.go();
+    await bench.harness.ping();
+  });
 
   test("an address that is no loopback, another port, or no balancer: asked as it is", async () => {
     const anywhere = await askNoted(["ev_generate"], {

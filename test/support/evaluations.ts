@@ -127,6 +127,7 @@ export function runSettings(
     request_timeout_s: 60,
     request_retries: 1,
     phase_timeout_s: 7_200,
+    held: false,
     engine: "fast",
     output_dir: join(directory, "results"),
     owner: "test-owner",

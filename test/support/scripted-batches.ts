@@ -19,6 +19,8 @@ export type Act =
   | { readonly kind: "mute" }
   /** The harness is not up yet, and does not get up. */
   | { readonly kind: "late"; readonly heard?: () => void }
+  /** Its answers are nearly all there; the last ones come when the promise resolves. */
+  | { readonly kind: "nearly"; readonly rest: Promise<unknown> }
   /** The run can't be carried out. */
   | { readonly kind: "error"; readonly class: FailureClass }
   /** The harness itself dies. */
@@ -38,6 +40,8 @@ type RunMessage = Extract<HarnessMessage, { id: string; leaf: string }>;
 export class ScriptedBatches implements BatchHarness {
   /** Leaf ids of each run, in the order of the runs. */
   readonly runs: string[][] = [];
+  /** Leaves for which the model was asked, in their order. */
+  readonly asked: string[] = [];
   readonly #scripts: Readonly<Record<string, readonly Act[]>>;
   readonly #begun = new Map<string, number>();
 
@@ -52,7 +56,7 @@ export class ScriptedBatches implements BatchHarness {
     return this.#begun.get(leaf) ?? 0;
   }
 
-  run: BatchHarness["run"] = async ({ id, leaves, output_dir }, { onMessage, signal }) => {
+  run: BatchHarness["run"] = async ({ id, leaves, output_dir }, { onMessage, signal, turn }) => {
     this.runs.push(leaves.map((leaf) => leaf.id));
     for (const { id: leaf, fingerprint } of leaves) {
       const n = this.begun(leaf);
@@ -68,11 +72,25 @@ export class ScriptedBatches implements BatchHarness {
       if (typeof act === "object" && act.kind === "error")
         return { kind: "error", error: failed(act) };
       onMessage({ type: "leaf_started", id, leaf });
+      // What can't be loaded asks nothing.
+      const asks = typeof act !== "object" || act.kind !== "fail" || act.class !== "load";
+      if (turn !== undefined && asks) {
+        const prepared = { phase: "prepared", done: 0, total: 1, nearly_done: false } as const;
+        onMessage({ type: "progress", id, leaf, ...prepared });
+        await Promise.race([turn, aborted(signal)]);
+      }
       // A child hears of its end when it is at the next leaf already.
       if (signal.aborted) return ended({ cancelled: true, leaf });
+      if (asks) this.asked.push(leaf);
       while (typeof act === "object" && act.kind === "then") {
         await act.first();
         act = act.act;
+      }
+      if (typeof act === "object" && act.kind === "nearly") {
+        const nearly = { phase: "requests", done: 9, total: 10, nearly_done: true } as const;
+        onMessage({ type: "progress", id, leaf, ...nearly });
+        await act.rest;
+        act = "done";
       }
       const message = await perform(act, { id, leaf, fingerprint, output_dir });
       if (message !== undefined) {

@@ -78,7 +78,7 @@ function slotLines({ agents }: RunState): string[] {
   const live = agents.filter(isLive);
   const rows = live.flatMap(({ at_hand }) =>
     at_hand.map(({ slot, unit, leaf, phase, done, total }) => [
-      `slot ${slot}`,
+      slot === null ? "next" : `slot ${slot}`,
       unit,
       leaf ?? "",
       phase ?? "",

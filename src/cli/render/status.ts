@@ -120,9 +120,9 @@ function agentLines(agent: AgentState): string[] {
   if (agent.state === "draining") words.push(`draining (${agent.reason ?? "no reason given"})`);
   const rows = agent.at_hand.map(
     ({ slot, unit, leaf, phase, done, total, not_journalled: off }) => [
-      `    slot ${slot}`,
+      slot === null ? "    next" : `    slot ${slot}`,
       unit,
-      leaf ?? "between two leaves",
+      leaf ?? (slot === null ? "" : "between two leaves"),
       phase ?? "",
       total > 0 ? `${renderCount(done)}/${renderCount(total)}` : "",
       leaf !== null && off[leaf] !== undefined ? `not journalled: ${off[leaf]}` : "",
