@@ -109,12 +109,7 @@ export class BatchRun {
     const { unit, harness, request, events, ending, yielding } = this.#deps;
     const asked = request(this.#lease.attempt);
     this.#current = undefined;
-    const leaves = this.#open.map((id) => {
-      const { name, source, overrides } = unit.plan.leaves[
-        id
-      ] as WorkUnit["plan"]["leaves"][LeafId];
-      return { id, name, source, overrides, fingerprint: fingerprintOf(unit, id) };
-    });
+    const leaves = this.#open.map((id) => runLeafOf(unit, id));
     await this.#requests.begin(asked.id, leaves, (leaf, reason) => {
       void events.publish("journal.off", { ...this.#subject, leaf }, { reason }).catch(() => {});
     });
@@ -136,14 +131,7 @@ export class BatchRun {
         signal: AbortSignal.any([ending, enough.signal]),
         turn: this.#turn.slot === undefined ? turn : undefined,
         onMessage: (message) => {
-          this.#work = this.#work.then(async () => {
-            try {
-              if (this.#broken === undefined) await this.#hear(message, await slot);
-            } catch (error) {
-              this.#broken = { error };
-              enough.abort();
-            }
-          });
+          this.#do(async () => await this.#hear(message, await slot), enough);
           isAtLeaf = message.type === "leaf_started" || message.type === "progress";
           yieldNow();
         },
@@ -158,6 +146,18 @@ export class BatchRun {
     // The child may have begun another leaf before it heard that it was enough.
     if (!enough.signal.aborted || ending.aborted) await this.#conclude(end, leaves.length);
     return end;
+  }
+
+  /** After what is to be done already. When nothing more can be recorded, it is `enough`. */
+  #do(work: () => Promise<void>, enough: AbortController): void {
+    this.#work = this.#work.then(async () => {
+      try {
+        if (this.#broken === undefined) await work();
+      } catch (error) {
+        this.#broken = { error };
+        enough.abort();
+      }
+    });
   }
 
   /** @param slot undefined: it has had none; a leaf that was prepared in vain was not evaluated. */
@@ -294,6 +294,14 @@ export class BatchRun {
   #drop(leaf: LeafId): void {
     this.#open = this.#open.filter((other) => other !== leaf);
   }
+}
+
+/** A leaf as the harness wants to know it. */
+function runLeafOf(unit: WorkUnit, id: LeafId) {
+  const leaf = unit.plan.leaves[id];
+  if (leaf === undefined) throw new TypeError(`Leaf "${id}" is not planned`);
+  const { name, source, overrides } = leaf;
+  return { id, name, source, overrides, fingerprint: fingerprintOf(unit, id) };
 }
 
 /** Neither has anybody ended the child, nor has the harness died under it. */
