@@ -13,6 +13,7 @@ import {
   PlaceFullError,
   reportExcused,
   strike,
+  tellExcused,
 } from "./leaf-failures.ts";
 import type { Turn } from "./turn.ts";
 import { fingerprintOf, openLeaves, readUnitState, type WorkUnit } from "./unit.ts";
@@ -106,7 +107,7 @@ export class BatchRun {
 
   /** One run request with all open leaves: ends with fewer of them, or because we want to stop. */
   async #run(): Promise<RunEnd> {
-    const { unit, harness, request, events, ending, yielding } = this.#deps;
+    const { unit, harness, request, events, ending, yielding, clock } = this.#deps;
     const asked = request(this.#lease.attempt);
     this.#current = undefined;
     const leaves = this.#open.map((id) => runLeafOf(unit, id));
@@ -131,7 +132,8 @@ export class BatchRun {
         signal: AbortSignal.any([ending, enough.signal]),
         turn: this.#turn.slot === undefined ? turn : undefined,
         onMessage: (message) => {
-          this.#do(async () => await this.#hear(message, await slot), enough);
+          const at = clock.monotonic();
+          this.#do(async () => await this.#hear(message, at, await slot), enough);
           isAtLeaf = message.type === "leaf_started" || message.type === "progress";
           yieldNow();
         },
@@ -143,8 +145,8 @@ export class BatchRun {
     await this.#requests.end();
     if (end.kind === "ended") this.#cpuS += end.ended.cpu_s;
     if (this.#broken !== undefined) throw this.#broken.error;
-    // The child may have begun another leaf before it heard that it was enough.
     if (!enough.signal.aborted || ending.aborted) await this.#conclude(end, leaves.length);
+    else await this.#leaveBegun();
     return end;
   }
 
@@ -160,9 +162,13 @@ export class BatchRun {
     });
   }
 
-  /** @param slot undefined: it has had none; a leaf that was prepared in vain was not evaluated. */
+  /**
+   * @param at when it was said: what is said before may take its time
+   * @param slot undefined: it has had none; a leaf that was prepared in vain was not evaluated
+   */
   async #hear(
     message: Extract<HarnessMessage, { id: string; leaf: string }>,
+    at: number,
     slot: number | undefined,
   ): Promise<void> {
     const { unit, events, breaker, clock } = this.#deps;
@@ -172,7 +178,7 @@ export class BatchRun {
     switch (message.type) {
       case "leaf_started":
         if (slot === undefined) return;
-        this.#current = { leaf, startedAt: clock.monotonic() };
+        this.#current = { leaf, startedAt: at };
         return await events.publish("leaf.started", subject, { slot, fingerprint });
       case "progress": {
         const { phase, done, total, nearly_done } = message;
@@ -215,6 +221,13 @@ export class BatchRun {
       case "leaf_failed":
         return await this.#fail(leaf, message);
     }
+  }
+
+  /** The child may have begun another leaf before it heard that it was enough. */
+  async #leaveBegun(): Promise<void> {
+    const leaf = this.#current?.leaf;
+    if (leaf === undefined || !this.#open.includes(leaf)) return;
+    await tellExcused(this.#deps, { ...this.#subject, leaf }, this.#deps.releaseReason());
   }
 
   /** What the end of a run with `asked` leaves says about the one that was in progress. */

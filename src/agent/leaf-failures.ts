@@ -86,7 +86,17 @@ export async function excuse(
     ...attempt,
     at,
   });
-  await events.publish("leaf.excused", { ...subject, leaf }, { fingerprint, reason });
+  await tellExcused({ unit, events }, { ...subject, leaf }, reason);
+}
+
+/** Tells, and no more, that an evaluation was begun and did not come to its end. */
+export async function tellExcused(
+  { unit, events }: Pick<FailureDeps, "unit" | "events">,
+  about: EventSubject & { readonly leaf: LeafId },
+  reason: string,
+): Promise<void> {
+  const fingerprint = fingerprintOf(unit, about.leaf);
+  await events.publish("leaf.excused", about, { fingerprint, reason });
 }
 
 /** Tells of a failure that is no strike. */

@@ -119,11 +119,13 @@ class UnitServers implements Servers {
     this.#assigned = undefined;
     this.#child.send(this.#order());
     this.#route();
-    const { promise: aborted, resolve: abort } = Promise.withResolvers<void>();
-    signal.addEventListener("abort", () => abort(), { once: true });
+    const { promise: aborted, resolve } = Promise.withResolvers<void>();
+    const abort = (): void => resolve();
+    signal.addEventListener("abort", abort, { once: true });
     while (this.#alive.size > 0 && !signal.aborted) {
       await Promise.race([this.#ended.promise, aborted]);
     }
+    signal.removeEventListener("abort", abort);
   }
 
   async disturbedSince(at: number): Promise<boolean> {

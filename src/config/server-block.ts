@@ -41,7 +41,7 @@ export const serverFields = {
     1,
     "Units that the servers of one job serve side by side. Not there yet: 1.",
   ).default(1),
-  parallel_tasks: integer(1, "Batches evaluated at a time in a job. Where servers answer, the next one of each is loaded while the last answers are awaited.").default(1),
+  parallel_tasks: integer(1, "Batches evaluated at a time in a job.").default(1),
   env_vars: environmentVariables
     .describe(
       "Environment variables of server and lm_eval, expanded by bash as in a here-document: quotes are text, except inside $(…). Servers also see ${EH_SERVER_ID}.",

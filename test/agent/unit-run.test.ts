@@ -406,6 +406,9 @@ describe("draining", () => {
     );
     await runUnit(at.deps);
     assert.deepEqual(await at.records(), []);
+    // But whoever finds that it was begun twice is told why.
+    assert.deepEqual(at.heard("leaf.started", "leaf"), [first, second]);
+    assert.deepEqual(at.heard("leaf.excused", "leaf", "reason"), [[second, "draining"]]);
   });
 
   test("does not wait for a harness that is not up yet", async () => {
@@ -505,6 +508,32 @@ describe("while the last answers of a batch are awaited", () => {
     assert.deepEqual(at.harness.asked, [first]);
     assert.deepEqual(at.heard("leaf.started", "leaf"), [first]);
     assert.deepEqual(await at.records(), []);
+  });
+
+  test("one that comes back while others look for work is taken at once", async () => {
+    const [failing, hanging, looking] = [0, 0, 0].map(() => Promise.withResolvers<void>());
+    assert(failing && hanging && looking);
+    await using at = await scene(
+      {
+        [first]: [{ kind: "nearly", rest: failing.promise, act: fail("metric") }, "done"],
+        [second]: { kind: "nearly", rest: hanging.promise },
+      },
+      { leaves: 2, slots: 2 },
+    );
+    let looks = 0;
+    const reap = async () => {
+      if (++looks === 2) failing.resolve();
+      await looking.promise;
+      return false;
+    };
+    const working = runUnit({ ...at.deps, reap });
+    // Both idle lanes have found nothing by now.
+    await until(async () => (await at.batches())[0] === "ready a2", { what: "the first is back" });
+    looking.resolve();
+    await until(async () => (await at.batches())[0] === "done a2", { what: "the first is done" });
+    assert.equal((await at.batches())[1], "owned a1");
+    hanging.resolve();
+    assert.deepEqual(await working, { kind: "ended", open: 0 });
   });
 
   test("a prepared one whose harness dies was not evaluated, and is prepared anew", async () => {

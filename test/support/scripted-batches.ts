@@ -20,7 +20,7 @@ export type Act =
   /** The harness is not up yet, and does not get up. */
   | { readonly kind: "late"; readonly heard?: () => void }
   /** Its answers are nearly all there; the last ones come when the promise resolves. */
-  | { readonly kind: "nearly"; readonly rest: Promise<unknown> }
+  | { readonly kind: "nearly"; readonly rest: Promise<unknown>; readonly act?: Act }
   /** The run can't be carried out. */
   | { readonly kind: "error"; readonly class: FailureClass }
   /** The harness itself dies. */
@@ -90,7 +90,7 @@ export class ScriptedBatches implements BatchHarness {
         const nearly = { phase: "requests", done: 9, total: 10, nearly_done: true } as const;
         onMessage({ type: "progress", id, leaf, ...nearly });
         await act.rest;
-        act = "done";
+        act = act.act ?? "done";
       }
       const message = await perform(act, { id, leaf, fingerprint, output_dir });
       if (message !== undefined) {
