@@ -55,7 +55,7 @@ const unitMs: Readonly<Record<string, number>> = { us: 0.001, ms: 1, s: 1_000, m
 function readReport(report: string): Load {
   const latency = (percent: string): number => {
     const [, value, unit = ""] =
-      new RegExp(`^ +${percent}% +([\\d.]+)(us|ms|s|m)$`, "m").exec(report) ?? [];
+      new RegExp(`^ +${percent}% +([\\d.]+)(us|ms|s|m) *$`, "m").exec(report) ?? [];
     return Number(value) * (unitMs[unit] ?? Number.NaN);
   };
   const [, requests] = /^ +(\d+) requests in /m.exec(report) ?? [];
