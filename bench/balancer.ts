@@ -72,8 +72,8 @@ function planLarge(chosen: readonly ProxyKind[]): Plan {
   return {
     shape: "51200/51200",
     rounds: new Map([[8, 1]]),
-    // A round of them takes longer than a second.
-    seconds: Math.max(sliceS, 6),
+    // A round of them takes seconds.
+    seconds: Math.max(sliceS, 10),
     proxies: chosen.filter(({ name }) => name !== "journalled"),
   };
 }
@@ -160,7 +160,8 @@ if (lacking.length > 0 || availableParallelism() < 2) {
   const isPart = values.only !== undefined || values.connections !== undefined;
   const before = isPart ? undefined : await keptResult("balancer");
   const shapes = { ...(before?.["shapes_kb"] as Record<string, ShapeFigures> | undefined) };
-  const plans = values.shapes.split(",").map((shape) => planShape(shape, chosen));
+  const asked = values.shapes.split(",").filter((shape) => shape !== "");
+  const plans = asked.map((shape) => planShape(shape, chosen));
   for (const plan of values.large ? [...plans, planLarge(chosen)] : plans) {
     shapes[plan.shape] = await measureShape(plan);
   }

@@ -55,7 +55,7 @@ export async function measure(
       const { load, cpuS, rssMb } = await slice(target, options);
       const cpuUs = Number(((cpuS / load.requests) * 1e6).toFixed(1));
       const before = figures[target.name];
-      const rate = Math.round(load.requests_per_s);
+      const rate = Number(load.requests_per_s.toFixed(1));
       const isBest = before === undefined || rate > before.requests_per_s;
       figures[target.name] = {
         requests_per_s: isBest ? rate : before.requests_per_s,

@@ -1,6 +1,6 @@
 /*
- * The servers of the balancer's bench: answers every request on each of its ports with the same JSON, at as little cost as can
- * be, so that what is measured is in front of it.
+ * The servers of the balancer's bench: answers every POST on each of its ports with the same JSON, at as little cost as can be, so
+ * that what is measured is in front of it. A GET, which asks how it is, gets an answer without a body.
  *
  *     stub-server ANSWER_BYTES PORT...
  *
@@ -24,11 +24,14 @@ struct connection {
   char head[16384];
   size_t head_bytes, body_left;
   int in_body;
+  /* Up to here its answer goes. */
+  const char *answer_end;
   size_t unsent;
 };
 
 static char *answer;
 static size_t answer_bytes;
+static const char well[] = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 static char scratch[1 << 18];
 
 static void die(const char *what) {
@@ -58,7 +61,7 @@ static void wait_for(int poll, struct connection *c, int to_send) {
 /* Returns 0 when the connection is over. */
 static int send_rest(int poll, struct connection *c) {
   while (c->unsent > 0) {
-    ssize_t n = send(c->fd, answer + answer_bytes - c->unsent, c->unsent, MSG_NOSIGNAL);
+    ssize_t n = send(c->fd, c->answer_end - c->unsent, c->unsent, MSG_NOSIGNAL);
     if (n < 0) {
       if (errno != EAGAIN) return 0;
       wait_for(poll, c, 1);
@@ -75,6 +78,9 @@ static int take_head(struct connection *c) {
   char *end = memmem(c->head, c->head_bytes, "\r\n\r\n", 4);
   if (end == NULL) return c->head_bytes < sizeof c->head;
   size_t beyond = c->head_bytes - (end + 4 - c->head);
+  int is_get = strncmp(c->head, "GET ", 4) == 0;
+  c->unsent = is_get ? sizeof well - 1 : answer_bytes;
+  c->answer_end = is_get ? well + sizeof well - 1 : answer + answer_bytes;
   *end = 0;
   size_t length = 0;
   for (char *line = c->head; line != NULL; line = strchr(line, '\n')) {
@@ -88,7 +94,7 @@ static int take_head(struct connection *c) {
 }
 
 static int serve(int poll, struct connection *c) {
-  if (c->unsent > 0) return send_rest(poll, c);
+  if (!c->in_body && c->unsent > 0) return send_rest(poll, c);
   for (;;) {
     char *into = c->in_body ? scratch : c->head + c->head_bytes;
     size_t room = c->in_body ? sizeof scratch : sizeof c->head - c->head_bytes;
@@ -103,7 +109,6 @@ static int serve(int poll, struct connection *c) {
     }
     if (c->in_body && c->body_left == 0) {
       c->in_body = 0;
-      c->unsent = answer_bytes;
       return send_rest(poll, c);
     }
     if ((size_t)n < room) return 1;
