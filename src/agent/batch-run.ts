@@ -2,7 +2,7 @@ import type { Counts } from "../balancer/control.ts";
 import type { Clock } from "../base/clock.ts";
 import type { EventSink, EventSubject } from "../events/event.ts";
 import type { HarnessMessage } from "../lmeval/protocol.ts";
-import type { Lease, ReleaseReason } from "../queue/queue.ts";
+import type { Lease } from "../queue/queue.ts";
 import type { LeafId, OwnerId } from "../run/ids.ts";
 import { BatchRequests, type RequestDeps } from "./batch-requests.ts";
 import type { Breaker, Trip } from "./breaker.ts";
@@ -44,9 +44,16 @@ export interface BatchDeps extends RequestDeps {
 
 export type BatchRequest = Omit<Parameters<BatchHarness["run"]>[0], "leaves">;
 
+/** Why batches go back that are not settled. */
+export type ReleaseReason = "draining" | "aborted" | "unit-stopped" | "server-lost";
+
 export type BatchOutcome =
   | { readonly kind: "settled" }
-  | { readonly kind: "released"; readonly reason: ReleaseReason | "failed-leaves" };
+  /** `dropped`: the harness died under it again and again. */
+  | {
+      readonly kind: "released";
+      readonly reason: ReleaseReason | "failed-leaves" | "dropped";
+    };
 
 /** The harness may die so often under one lease before the batch goes back. */
 const maxHarnessLosses = 5;

@@ -1,4 +1,4 @@
-import { type Clock, systemClock } from "../base/clock.ts";
+import { type Clock, secondsSince, systemClock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import { describeExit } from "../base/spawn.ts";
 import { describeNames, type Examination, examineServer, isOtherModel } from "./examine-server.ts";
@@ -111,7 +111,7 @@ async function oneLife(
     }
     healthy = true;
     const url = `http://${spec.host}:${port}`;
-    const start_s = (clock.monotonic() - startedAt) / 1000;
+    const start_s = secondsSince(clock, startedAt);
     const { kind: _, echo, ...findings } = examined;
     const identity = await identifyServer({ ...server, spec, models: admitted.names });
     const body = {

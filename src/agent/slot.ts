@@ -1,3 +1,4 @@
+import { secondsSince } from "../base/clock.ts";
 import type { Lease, Queue } from "../queue/queue.ts";
 import type { OwnerId, ShardId } from "../run/ids.ts";
 import { type BatchDeps, BatchRun } from "./batch-run.ts";
@@ -100,10 +101,7 @@ async function useLease(deps: LaneDeps, lease: Lease, place: Place): Promise<voi
   turn.end();
   const reason = outcome.kind === "released" ? outcome.reason : undefined;
   // Leaf files hold the results already: a crash from here on costs the next owner one look, never a result.
-  const held =
-    reason === undefined
-      ? await lease.finish()
-      : await lease.release(reason === "failed-leaves" ? "dropped" : reason);
+  const held = reason === undefined ? await lease.finish() : await lease.release();
   const counts = await run.settle();
   await events.publish(
     "batch.ended",
@@ -111,7 +109,7 @@ async function useLease(deps: LaneDeps, lease: Lease, place: Place): Promise<voi
     {
       outcome: held ? outcome.kind : "lost",
       ...(reason !== undefined && { reason }),
-      duration_s: (clock.monotonic() - startedAt) / 1000,
+      duration_s: secondsSince(clock, startedAt),
       requests: counts?.answered ?? null,
       prompt_tokens: counts?.prompt_tokens ?? null,
       completion_tokens: counts?.completion_tokens ?? null,

@@ -1,8 +1,9 @@
+import { secondsSince } from "../base/clock.ts";
 import { TaskGroup } from "../base/task-group.ts";
-import type { Queue, ReleaseReason } from "../queue/queue.ts";
+import type { Queue } from "../queue/queue.ts";
 import { recordUnitFailure } from "../queue/stopped-units.ts";
 import { foldStrikes } from "../queue/strikes.ts";
-import type { BatchDeps } from "./batch-run.ts";
+import type { BatchDeps, ReleaseReason } from "./batch-run.ts";
 import { Breaker } from "./breaker.ts";
 import { pardon } from "./leaf-failures.ts";
 import { type LaneDeps, runLane, SlotRoom } from "./slot.ts";
@@ -74,7 +75,7 @@ export async function runUnit(deps: UnitRunDeps): Promise<UnitOutcome> {
   for (const shard of unit.shards) await deps.queue.fold(shard);
   const counts = await countLeaves(unit);
   if (counts.open === 0) await foldStrikes(unit.layout, unit.planned.id);
-  const duration_s = (clock.monotonic() - startedAt) / 1000;
+  const duration_s = secondsSince(clock, startedAt);
   await events.publish("unit.ended", subject, { ...counts, duration_s });
   return { kind: "ended", open: counts.open };
 }

@@ -1,4 +1,4 @@
-import { type Clock, systemClock } from "../base/clock.ts";
+import { type Clock, secondsSince, systemClock } from "../base/clock.ts";
 import { EnvironmentError, errnoAdvice, messageOf } from "../base/errors.ts";
 import { SpawnError } from "../base/spawn.ts";
 import {
@@ -80,7 +80,7 @@ export function openWarmHarness(options: WarmHarnessOptions): WarmHarness {
       options.onGivenUp(refusal);
       return;
     }
-    options.onHello(hello, (clock.monotonic() - startedAt) / 1000);
+    options.onHello(hello, secondsSince(clock, startedAt));
     isReady = true;
     ready.resolve();
   }

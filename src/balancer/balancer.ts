@@ -40,12 +40,13 @@ export interface BalancerOptions {
   readonly log: Logger;
 }
 
-/** One address for many servers. */
+/** What there is to be expected of the servers. */
 export interface Prospects extends FleetProspects {
   /** Of all servers, as journals take it. */
   readonly identity?: string | undefined;
 }
 
+/** One address for many servers. */
 export interface RunningBalancer extends AsyncDisposable {
   readonly port: number;
   readonly accounts: Accounts;

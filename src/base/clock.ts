@@ -10,6 +10,11 @@ export interface Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
+/** From an instant of `clock.monotonic()` on, in whole milliseconds: what is smaller says nothing. */
+export function secondsSince(clock: Clock, startedAtMs: number): number {
+  return Math.round(clock.monotonic() - startedAtMs) / 1_000;
+}
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),

@@ -6,9 +6,6 @@ export interface Batch {
   readonly leaves: readonly LeafId[];
 }
 
-/** Why a lease ended without its batch being settled; recorded, and never counted against the batch. */
-export type ReleaseReason = "draining" | "aborted" | "unit-stopped" | "server-lost" | "dropped";
-
 /** Exclusive hold on one batch. Disposing an unsettled lease returns the batch at once. */
 export interface Lease extends AsyncDisposable {
   readonly shard: ShardId;
@@ -20,8 +17,8 @@ export interface Lease extends AsyncDisposable {
    * @returns false when this lease was lost meanwhile: the batch is somebody else's, or already done.
    */
   finish(): Promise<boolean>;
-  /** Back to ready with attempt + 1. @returns false when this lease was lost meanwhile. */
-  release(reason: ReleaseReason): Promise<boolean>;
+  /** Back to ready with attempt + 1, which is never counted against the batch. @returns false when this lease was lost meanwhile. */
+  release(): Promise<boolean>;
 }
 
 export type BatchState =

@@ -44,7 +44,7 @@ export async function live(queue: Queue, owner: string): Promise<void> {
   const me = owner as OwnerId;
   await queue.publish(first, batchesOf(lifeBatches));
   const released = await queue.claim(first, me);
-  await released?.release("draining");
+  await released?.release();
   const finished = await queue.claim(first, me);
   await finished?.finish();
   // The next generation opens while the first has work.

@@ -81,7 +81,7 @@ function oneProcess(backend: QueueBackend): void {
       for (let n = 0; n < 4; n++) leases.push(await mustClaim(queue, alice));
       assert.equal(queue.held, 4);
       await leases[0]?.finish();
-      await leases[1]?.release("draining");
+      await leases[1]?.release();
       assert.equal(queue.held, 2);
       await queue.reclaim(shard, alice);
       for (const lease of leases) await lease[Symbol.asyncDispose]();
@@ -132,7 +132,7 @@ function oneProcess(backend: QueueBackend): void {
       assert.deepEqual(await statesOf(other), ["b1 owned 1 alice", "b2 ready 1"]);
       assert.equal(await lease.finish(), true);
       assert.equal(await lease.finish(), true, "doing it twice is harmless");
-      assert.equal(await lease.release("dropped"), false);
+      assert.equal(await lease.release(), false);
       assert.deepEqual(await statesOf(other), ["b1 done 1", "b2 ready 1"]);
       assert.equal((await other.census(shard)).opened, true);
     });
@@ -142,7 +142,7 @@ function oneProcess(backend: QueueBackend): void {
     await withShard(backend, ["b1"], async (queue) => {
       const first = await mustClaim(queue, alice);
       assert.equal(await queue.claim(shard, bob), undefined);
-      assert.equal(await first.release("draining"), true);
+      assert.equal(await first.release(), true);
       assert.equal(await first.finish(), false);
       {
         await using second = await mustClaim(queue, bob);
@@ -169,7 +169,7 @@ function oneProcess(backend: QueueBackend): void {
       assert.deepEqual([...(await queue.reclaim(shard, alice))].sort(), ["b1", "b2"]);
       assert.deepEqual(await queue.reclaim(shard, alice), [], "doing it twice is harmless");
       assert.equal(await late.finish(), false);
-      assert.equal(await later.release("aborted"), false);
+      assert.equal(await later.release(), false);
       assert.equal(await kept.finish(), true);
       const { claims } = await drain(queue, { owner: bob, shards: [shard] });
       assert.deepEqual(claims, [`${shard} b1 2`, `${shard} b2 2`]);
@@ -197,7 +197,7 @@ function oneProcess(backend: QueueBackend): void {
   test("folds a shard whose batches are all done, and only such a one", async () => {
     await withShard(backend, ["b1", "b2"], async (queue, place) => {
       const first = await mustClaim(queue, alice);
-      await first.release("draining");
+      await first.release();
       const last = await mustClaim(queue, alice);
       assert.equal(await queue.fold(shard), false);
       await last.finish();

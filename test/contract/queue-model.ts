@@ -64,7 +64,7 @@ async function end(model: Model, how: "finish" | "release", nth: number): Promis
   if (lease === undefined) return;
   const held = model.holds(lease);
   const again = model.ended.get(lease) === how;
-  const answer = how === "finish" ? await lease.finish() : await lease.release("draining");
+  const answer = how === "finish" ? await lease.finish() : await lease.release();
   assert.equal(answer, held || again);
   if (!held) return;
   model.ended.set(lease, how);

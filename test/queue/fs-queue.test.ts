@@ -125,7 +125,7 @@ test("ignores files in the shard that are no entries of it", async () => {
   await using queue = await openAt(place.address);
   const { entries } = new RunLayout(place.address).shard(1, shard);
   await queue.publish(shard, batchesOf(["b1"]));
-  await (await queue.claim(shard, alice))?.release("draining");
+  await (await queue.claim(shard, alice))?.release();
   for (const name of [".nfs0001", "stranger.a1.r", "b1.a0.r", "README"]) {
     await writeFile(join(entries, name), "");
   }
