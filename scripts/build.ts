@@ -42,7 +42,7 @@ const noPrograms: Plugin = {
   name: "no-programs-as-subcommands",
   setup: ({ onResolve, onLoad }) => {
     onResolve({ filter: /^node:child_process$/ }, ({ path, importer }) =>
-      importer.includes("/commander/") ? { path, namespace: "nothing" } : undefined,
+      importer.includes("/node_modules/commander/") ? { path, namespace: "nothing" } : undefined,
     );
     onLoad({ filter: /^/, namespace: "nothing" }, () => ({ contents: "module.exports = {};" }));
   },

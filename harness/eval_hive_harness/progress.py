@@ -69,15 +69,17 @@ class Meter:
         """One request more. Others' methods don't count: rolling asks for log-likelihoods within its documents."""
         if method == self._method and self.done < self.total:
             self.done += 1
-            if not self._is_nearly_done and self._remaining_s() <= _NEARLY_DONE_S:
+            if not self._is_nearly_done and self._ends_soon():
                 self._is_nearly_done = True
                 self._tell(self.done, self.total)
             elif time.monotonic() - self._said_at >= _PAUSE_S:
                 self._tell(self.done, self.total)
 
-    def _remaining_s(self) -> float:
+    def _ends_soon(self) -> bool:
+        """The first tenth of the answers says nothing of the rest: servers warm up, and know some prompts already."""
         asked_s = time.monotonic() - self._asking_since
-        return asked_s / self.done * (self.total - self.done)
+        remaining_s = asked_s / self.done * (self.total - self.done)
+        return 10 * self.done >= self.total and remaining_s <= _NEARLY_DONE_S
 
     def _await_turn(self) -> None:
         if self._turn.is_ours:

@@ -18,6 +18,7 @@ export class BatchRequests {
   readonly #settled: (Counts | undefined)[] = [];
   /** Of the run at hand, in the order of its request. */
   #leaves: readonly JournalLeaf[] = [];
+  #replayed: ReadonlySet<LeafId> = new Set();
 
   constructor(deps: RequestDeps) {
     this.#deps = deps;
@@ -31,7 +32,13 @@ export class BatchRequests {
   ): Promise<void> {
     this.#accounts.push(account);
     this.#leaves = leaves;
-    await this.#deps.journals?.open(account, leaves, onJournalOff);
+    const replayed = await this.#deps.journals?.open(account, leaves, onJournalOff);
+    this.#replayed = replayed ?? new Set();
+  }
+
+  /** Some answers were kept by an evaluation that was cut off. */
+  replays(leaf: LeafId): boolean {
+    return this.#replayed.has(leaf);
   }
 
   /** The run at hand is over: what is kept of its leaves stays for the next evaluation. */

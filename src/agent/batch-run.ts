@@ -189,7 +189,9 @@ export class BatchRun {
         return await events.publish("leaf.started", subject, { slot, fingerprint });
       case "progress": {
         const { phase, done, total, nearly_done } = message;
-        if (nearly_done && this.#open.length === 1) this.#turn.endSoon();
+        // Answers that were kept come so fast that those that follow can't be foreseen.
+        const isForeseen = phase === "scoring" || !this.#requests.replays(leaf);
+        if (nearly_done && isForeseen && this.#open.length === 1) this.#turn.endSoon();
         if (phase === "loading" || phase === "prepared") return;
         if (clock.monotonic() - this.#progressAt < progressEveryMs) return;
         this.#progressAt = clock.monotonic();
@@ -280,6 +282,7 @@ export class BatchRun {
       await reportExcused(this.#deps, { ...this.#subject, leaf }, failure);
       throw new PlaceFullError(leaf, failure);
     }
+    if (failure.class === "memory") this.#turn.prepareNoMore();
     // Its answers may be the cause.
     if (ofItself) await this.#requests.dropJournal(leaf);
     const isDead = await strike(this.#deps, this.#subject, this.#attempt(leaf), failure);

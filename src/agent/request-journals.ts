@@ -20,12 +20,13 @@ export interface RequestJournals {
   /**
    * Opens one for each leaf of a run, in the order of the run's request: it gives what interrupted evaluations were answered.
    * @param onOff nothing more is kept of a leaf, and why
+   * @returns leaves of which there are such answers
    */
   open(
     account: string,
     leaves: readonly JournalLeaf[],
     onOff: (leaf: LeafId, reason: string) => void,
-  ): Promise<void>;
+  ): Promise<ReadonlySet<LeafId>>;
   /** The run is over: what is kept of its leaves stays for the next evaluation. */
   close(account: string): Promise<void>;
   /** The leaf, `index`-th of a run, is settled or has failed: nothing of it may be given again. */
@@ -76,7 +77,8 @@ export function openRequestJournals(options: RequestJournalsOptions): RequestJou
     account: string,
     leaves: readonly JournalLeaf[],
     onOff: (leaf: LeafId, reason: string) => void,
-  ): Promise<void> {
+  ): Promise<ReadonlySet<LeafId>> {
+    const replayed = new Set<LeafId>();
     const files = await listJournals(directory);
     const sizes = await Promise.all(files.map(({ path }) => sizeOf(path)));
     const isKept = ({ path }: JournalFile) => ![...writing].some((own) => path.startsWith(own));
@@ -85,6 +87,7 @@ export function openRequestJournals(options: RequestJournalsOptions): RequestJou
     for (const [index, { id, fingerprint }] of leaves.entries()) {
       const leaf = `${id}.${shortFingerprint(fingerprint)}`;
       const earlier = kept.filter((file) => file.leaf === leaf);
+      if (earlier.length > 0) replayed.add(id);
       const write = join(directory, `${leaf}.${owner}-${account}`);
       writing.add(`${write}.`);
       const journal = {
@@ -95,14 +98,16 @@ export function openRequestJournals(options: RequestJournalsOptions): RequestJou
       };
       balancer.openJournal(account, index, journal, (reason) => onOff(id, reason));
     }
+    return replayed;
   }
 
   return {
     open: async (account, leaves, onOff) => {
       try {
-        await open(account, leaves, onOff);
+        return await open(account, leaves, onOff);
       } catch (error) {
         for (const { id } of leaves) onOff(id, messageOf(error));
+        return new Set();
       }
     },
     close: async (account) => {

@@ -1,18 +1,19 @@
-import type { Place, Places } from "./places.ts";
+import type { Place } from "./places.ts";
+import type { SlotRoom } from "./slot-room.ts";
 
 /**
  * A batch's way through a slot: it is prepared in a place of its own, asks the model once it has a slot, and gives both back
  * as soon as it needs them no longer.
  */
 export class Turn {
-  readonly #slots: Places;
+  readonly #room: SlotRoom;
   readonly #place: Place;
   readonly #yielding: AbortSignal;
   #asked: Promise<Place | undefined> | undefined;
   #slot: number | undefined;
 
-  constructor(slots: Places, place: Place, yielding: AbortSignal) {
-    this.#slots = slots;
+  constructor(room: SlotRoom, place: Place, yielding: AbortSignal) {
+    this.#room = room;
     this.#place = place;
     this.#yielding = yielding;
   }
@@ -30,18 +31,23 @@ export class Turn {
 
   /** Another batch may be prepared. */
   endSoon(): void {
-    this.#place[Symbol.dispose]();
+    if (this.#room.preparesAhead) this.#place[Symbol.dispose]();
+  }
+
+  /** There was no memory for more than one batch in each slot, it seems. */
+  prepareNoMore(): void {
+    this.#room.preparesAhead = false;
   }
 
   async #ask(): Promise<Place | undefined> {
-    const slot = this.#slots.takeFree() ?? (await this.#slots.take(this.#yielding));
+    const slot = this.#room.slots.takeFree() ?? (await this.#room.slots.take(this.#yielding));
     this.#slot = slot?.number;
     return slot;
   }
 
   /** The model is asked nothing more. */
   end(): void {
-    this.endSoon();
+    this.#place[Symbol.dispose]();
     void this.#asked?.then((slot) => slot?.[Symbol.dispose]());
   }
 }

@@ -49,13 +49,13 @@ export class JournalFile {
       bytesWritten = (await this.#direct?.writev(pieces, this.#size))?.bytesWritten ?? 0;
     } catch {
       // Whatever else is wrong than the way of writing is found below.
-      await this.#leaveDirect();
+      await this.leaveDirect();
     }
     await this.append(this.#advance(pieces, bytesWritten));
   }
 
   async close(): Promise<void> {
-    await this.#leaveDirect();
+    await this.leaveDirect();
     await this.#cached.close();
   }
 
@@ -70,7 +70,8 @@ export class JournalFile {
     });
   }
 
-  async #leaveDirect(): Promise<void> {
+  /** From now on everything goes through the page cache. */
+  async leaveDirect(): Promise<void> {
     const direct = this.#direct;
     this.#direct = undefined;
     await direct?.close().catch(() => {});

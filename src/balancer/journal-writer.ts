@@ -85,6 +85,8 @@ export class JournalWriter {
     this.#closed = true;
     await this.flushed();
     this.#disarm();
+    if (this.#block !== undefined) recycle(this.#block);
+    this.#block = undefined;
     const file = this.#file;
     this.#file = undefined;
     await file?.close().catch((error: unknown) => this.#fail(error));
@@ -154,12 +156,13 @@ export class JournalWriter {
     const { path, openFile } = this.#options;
     const due = this.#due;
     this.#due = [];
-    const isFast = this.#backlog <= maxDirectBytes;
     try {
       this.#file ??= await JournalFile.create(path, openFile);
+      // For good: to come back to it would wait until all that the cache has taken meanwhile is on the disk.
+      if (this.#backlog > maxDirectBytes) await this.#file.leaveDirect();
       for (const { isWhole, pieces } of runs(due)) {
         const bytes = pieces.map((piece) => piece.bytes);
-        if (isWhole && isFast) await this.#file.appendDirectly(bytes);
+        if (isWhole) await this.#file.appendDirectly(bytes);
         else await this.#file.append(bytes);
         for (const piece of pieces) this.#settle(piece);
       }
@@ -170,7 +173,7 @@ export class JournalWriter {
 
   #settle({ bytes, done }: Piece): void {
     this.#backlog -= bytes.length;
-    if (done !== undefined && free.length < maxFree) free.push(done);
+    if (done !== undefined) recycle(done);
   }
 
   #fail(error: unknown): void {
@@ -191,6 +194,10 @@ export class JournalWriter {
     const isFull = ["ENOSPC", "EDQUOT"].includes(errnoName(error) ?? "");
     if (isFull && isDispensable) await rm(path, { force: true }).catch(() => {});
   }
+}
+
+function recycle(block: Buffer): void {
+  if (free.length < maxFree) free.push(block);
 }
 
 /** Memory that can grow begins at a page, as what is written directly must; that of other buffers does not. */

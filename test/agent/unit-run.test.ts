@@ -439,6 +439,12 @@ describe("draining", () => {
 });
 
 describe("while the last answers of a batch are awaited", () => {
+  /** Batches after as many looks at the queue as whoever takes another one would need, and more. */
+  async function batchesInTime(at: Scene): Promise<string[]> {
+    for (let look = 0; look < 20; look++) await at.batches();
+    return await at.batches();
+  }
+
   test("the next one is prepared, and asks nothing before it has the slot", async () => {
     const rest = Promise.withResolvers<void>();
     await using at = await scene(
@@ -450,7 +456,7 @@ describe("while the last answers of a batch are awaited", () => {
     assert.deepEqual(at.harness.asked, [first]);
     assert.deepEqual(at.heard("leaf.started", "leaf"), [first]);
     // One more would be one too many.
-    assert.deepEqual(await at.batches(), ["owned a1", "owned a1", "ready a1"]);
+    assert.deepEqual(await batchesInTime(at), ["owned a1", "owned a1", "ready a1"]);
     rest.resolve();
     assert.deepEqual(await working, { kind: "ended", open: 0 });
     assert.deepEqual(at.harness.asked, [first, second, leafAt(2)]);
@@ -476,7 +482,39 @@ describe("while the last answers of a batch are awaited", () => {
       },
     });
     await seen.promise;
-    assert.deepEqual(await at.batches(), ["owned a1", "ready a1"]);
+    assert.deepEqual(await batchesInTime(at), ["owned a1", "ready a1"]);
+    rest.resolve();
+    assert.deepEqual(await working, { kind: "ended", open: 0 });
+  });
+
+  test("not while kept answers come, which say nothing of those that follow", async () => {
+    const rest = Promise.withResolvers<void>();
+    const journals = {
+      open: async () => new Set([first]),
+      close: async () => {},
+      drop: async () => {},
+      sweep: async () => {},
+    };
+    const scripts = { [first]: { kind: "nearly", rest: rest.promise } } as const;
+    await using at = await scene(scripts, { leaves: 2 }, { journals });
+    const working = runUnit(at.deps);
+    await until(() => at.heard("batch.progress").length === 1, { what: "it is nearly done" });
+    assert.deepEqual(await batchesInTime(at), ["owned a1", "ready a1"]);
+    rest.resolve();
+    assert.deepEqual(await working, { kind: "ended", open: 0 });
+  });
+
+  test("not where an evaluation was killed for its memory", async () => {
+    const rest = Promise.withResolvers<void>();
+    const scripts = {
+      [first]: [{ kind: "crash", signal: "SIGKILL" }, "done"],
+      [second]: { kind: "nearly", rest: rest.promise },
+    } as const;
+    await using at = await scene(scripts, { leaves: 3 });
+    const working = runUnit(at.deps);
+    await until(() => at.heard("batch.progress").length === 1, { what: "it is nearly done" });
+    const states = (await batchesInTime(at)).map((batch) => batch.split(" ")[0]);
+    assert.equal(states.filter((state) => state === "owned").length, 1, states.join());
     rest.resolve();
     assert.deepEqual(await working, { kind: "ended", open: 0 });
   });
@@ -487,7 +525,7 @@ describe("while the last answers of a batch are awaited", () => {
     await using at = await scene(scripts, { leaves: 2 }, { lanes: 1 });
     const working = runUnit(at.deps);
     await until(() => at.heard("batch.progress").length === 1, { what: "it is nearly done" });
-    assert.deepEqual(await at.batches(), ["owned a1", "ready a1"]);
+    assert.deepEqual(await batchesInTime(at), ["owned a1", "ready a1"]);
     rest.resolve();
     assert.deepEqual(await working, { kind: "ended", open: 0 });
   });
@@ -750,7 +788,10 @@ describe("the journal of a leaf", () => {
     return {
       log,
       journals: {
-        open: async (account, leaves) => void log.push(`open ${account}: ${names(leaves)}`),
+        open: async (account, leaves) => {
+          log.push(`open ${account}: ${names(leaves)}`);
+          return new Set();
+        },
         close: async (account) => void log.push(`close ${account}`),
         drop: async (account, index, { id }) => void log.push(`drop ${account}/${index}: ${id}`),
         sweep: async (leaves) => void log.push(`sweep: ${names(leaves)}`),
@@ -825,7 +866,10 @@ describe("the journal of a leaf", () => {
 
   test("takes its time to open: who drains meanwhile need not wait for the harness", async () => {
     const { journals } = recordJournals();
-    const open = async () => at.drain();
+    const open = async () => {
+      at.drain();
+      return new Set<LeafId>();
+    };
     await using at = await scene(
       { [first]: { kind: "late" } },
       { leaves: 1 },
@@ -839,6 +883,7 @@ describe("the journal of a leaf", () => {
     const { journals } = recordJournals();
     const open: typeof journals.open = async (_account, leaves, onOff) => {
       for (const { id } of leaves) onOff(id, "the disk is full");
+      return new Set();
     };
     await using at = await scene({}, { leaves: 1 }, { journals: { ...journals, open } });
     assert.deepEqual(await runUnit(at.deps), { kind: "ended", open: 0 });

@@ -99,6 +99,18 @@ describe("a journal's writer", () => {
     assert.equal(disk.written, `line\n${large}${large}`);
   });
 
+  test("leaves what the page cache takes to it once the disk does not keep up", async () => {
+    const go = Promise.withResolvers<void>();
+    const { disk, writer } = openDisk({ before: async () => await go.promise });
+    for (let n = 0; n < 50; n++) assert.ok(writer.append([large]));
+    go.resolve();
+    assert.ok(await writer.flushed());
+    assert.ok(writer.append([large]));
+    await writer.close();
+    assert.equal(disk.written.length, 5 + 51 * large.length);
+    assert.deepEqual(disk.direct, []);
+  });
+
   for (const [what, options] of Object.entries({
     "a file system that opens no file so": { directly: "never" },
     "a file system that opens it, and takes nothing so": { directly: "refused" },

@@ -2,43 +2,9 @@ import { secondsSince } from "../base/clock.ts";
 import type { Lease, Queue } from "../queue/queue.ts";
 import type { OwnerId, ShardId } from "../run/ids.ts";
 import { type BatchDeps, BatchRun } from "./batch-run.ts";
-import { type Place, Places } from "./places.ts";
+import type { Place } from "./places.ts";
+import type { SlotRoom } from "./slot-room.ts";
 import { Turn } from "./turn.ts";
-
-/** The slots of a unit, and who may take a batch from the queue for one of them. */
-export class SlotRoom {
-  /** A batch asks the model in one of these. */
-  readonly slots: Places;
-  /** Batches that are not nearly done have one of these: as many as there are slots. */
-  readonly places: Places;
-  #busy = 0;
-  #changed = Promise.withResolvers<void>();
-
-  constructor(slots: number) {
-    this.slots = new Places(slots);
-    this.places = new Places(slots);
-  }
-
-  /** Lanes that hold a batch: one that is idle can tell whether work may still come back from another. */
-  get busy(): number {
-    return this.#busy;
-  }
-
-  enter(): void {
-    this.#busy += 1;
-  }
-
-  leave(): void {
-    this.#busy -= 1;
-    this.#changed.resolve();
-    this.#changed = Promise.withResolvers();
-  }
-
-  /** Resolves when a lane has given up its batch: never for one that only looked, or idle ones would wake each other. */
-  async change(): Promise<void> {
-    await this.#changed.promise;
-  }
-}
 
 export interface LaneDeps extends BatchDeps {
   readonly queue: Queue;
@@ -71,11 +37,8 @@ export async function runLane(deps: LaneDeps): Promise<void> {
     await using lease = await claimNext(queue, unit.shards, owner);
     if (lease === undefined) return false;
     room.enter();
-    try {
-      await useLease(deps, lease, place);
-    } finally {
-      room.leave();
-    }
+    await useLease(deps, lease, place);
+    room.leave();
     return true;
   }
 }
@@ -95,7 +58,7 @@ async function claimNext(
 async function useLease(deps: LaneDeps, lease: Lease, place: Place): Promise<void> {
   const { clock, events, unit, job, room, yielding } = deps;
   const startedAt = clock.monotonic();
-  const turn = new Turn(room.slots, place, yielding);
+  const turn = new Turn(room, place, yielding);
   const run = new BatchRun(deps, lease, turn);
   const outcome = await run.evaluate();
   turn.end();
