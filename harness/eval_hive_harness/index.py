@@ -8,21 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
-
-import yaml
 
 from .kept import keep, read_kept
 from .overrides import decode_overrides, encode_overrides
+from .source import Source, is_unchanged
 from .task_yaml import TaskFile, forget_files, read_task_file, remember_file
 
-_SCHEMA = 1
+_SCHEMA = 2
 _IGNORED_DIRECTORIES = {"__pycache__", ".ipynb_checkpoints"}
-# File systems count time in steps of up to two seconds: a change within the same step shows in no stamp.
-_STEP_NS = 2_000_000_000
 
 Kind = Literal["task", "python", "group", "tag"]
 
@@ -58,7 +55,7 @@ def open_index(
     cache = _cache_path(root, cache_dir, "suite" if with_content else "tasks")
     known = _read_cache(cache)
     trusted = sealed_by is not None and known["sealed_by"] == sealed_by
-    describe = _describe_with_content if with_content else _describe
+    describe = partial(_describe, with_content=with_content)
     directories, changed = _scan(root, known["directories"], trusted, describe)
     if changed or known["sealed_by"] != sealed_by:
         _write_cache(cache, {"schema": _SCHEMA, "sealed_by": sealed_by, "directories": directories})
@@ -98,57 +95,35 @@ def _read_directory(
                     subdirectories.append(entry.name)
             elif entry.name.endswith(".yaml"):
                 before = known.get(entry.name)
-                same = before is not None and _stamps(before["stamps"]) == before["stamps"]
-                files[entry.name] = before if same else describe(entry.path)
+                files[entry.name] = before if _is_current(before) else describe(entry.path)
     return {"mtime_ns": mtime_ns, "subdirectories": subdirectories, "files": files}
 
 
-def _stamps(files: dict[str, Any]) -> dict[str, Any]:
-    """By file: what changes with it; null when it can't be read."""
-    return {path: _stamp(path) for path in files}
+def _is_current(described: dict[str, Any] | None) -> bool:
+    return (
+        described is not None
+        and "sources" in described
+        and all(is_unchanged(path, source) for path, source in _sources(described).items())
+    )
 
 
-def _stamp(path: str) -> list[int] | None:
+def _sources(described: dict[str, Any]) -> dict[str, Source]:
+    return {path: Source(*source) for path, source in described["sources"].items()}
+
+
+def _describe(path: str, with_content: bool) -> dict[str, Any]:
+    """What a file declares and its sources, or why it can't be read: without sources, it is read again each time."""
     try:
-        # Opened, not only looked at: a network file system then asks its server.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        status = os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-    now = time.time_ns()
-    # One that never comes again, as long as the next change might leave the same.
-    young = [now] if now - status.st_mtime_ns < _STEP_NS else []
-    return [status.st_mtime_ns, status.st_size, *young]
-
-
-def _describe(path: str) -> dict[str, Any]:
-    """What a file declares: kind, name and tags (lm_eval/tasks/_index.py, `process_cfg`), or why it can't be read."""
-    try:
-        return _declared(path, read_task_file(path))
+        file = read_task_file(path)
+        declared = _declared(file.values)
     except Exception as error:  # noqa: BLE001 whatever a YAML file can raise is that file's fault
-        return {"stamps": _stamps({path: None}), "error": _one_line(error)}
+        return {"error": _one_line(error)}
+    content = _content(file.values) if with_content and "name" in declared else {}
+    return {"sources": file.sources, **declared, **content}
 
 
-def _describe_with_content(path: str) -> dict[str, Any]:
-    """The same, and the file itself if JSON can hold it."""
-    described = _describe(path)
-    if "name" not in described:
-        return described
-    file = read_task_file(path)
-    try:
-        values = encode_overrides(file.values)
-        holds = decode_overrides(json.loads(json.dumps(values))) == file.values
-    except (TypeError, ValueError, yaml.YAMLError):
-        holds = False
-    return {**described, "content": {"values": values, "files": file.files}} if holds else described
-
-
-def _declared(path: str, file: TaskFile) -> dict[str, Any]:
-    stamps = _stamps(dict.fromkeys((path, *file.files)))
-    values = file.values
+def _declared(values: dict[str, Any]) -> dict[str, Any]:
+    """Kind, name and tags (lm_eval/tasks/_index.py, `process_cfg`)."""
     if "class" in values:
         kind, name = "python", values.get("task")
     elif "group" in values:
@@ -156,9 +131,20 @@ def _declared(path: str, file: TaskFile) -> dict[str, Any]:
     else:
         kind, name = "task", values.get("task")
     if not isinstance(name, str):
-        return {"stamps": stamps}
+        return {}
     tags = values.get("tag") or []
-    return {"stamps": stamps, "kind": kind, "name": name, "tags": [tags] if isinstance(tags, str) else tags}
+    tags = [tags] if isinstance(tags, str) else [tag for tag in tags if isinstance(tag, str)]
+    return {"kind": kind, "name": name, "tags": tags}
+
+
+def _content(values: dict[str, Any]) -> dict[str, Any]:
+    """What the file says, if JSON can hold it."""
+    try:
+        content = encode_overrides(values)
+        holds = decode_overrides(json.loads(json.dumps(content))) == values
+    except Exception:  # noqa: BLE001 whatever YAML can say that JSON can't: such a file is parsed each time
+        holds = False
+    return {"content": content} if holds else {}
 
 
 def _build(root: str, directories: dict[str, Any]) -> Index:
@@ -174,8 +160,7 @@ def _build(root: str, directories: dict[str, Any]) -> Index:
         if "error" in file:
             index.warnings.append(f'Cannot read task file "{path}", it is left out: {file["error"]}')
         if "content" in file:
-            content = file["content"]
-            remember_file(path, TaskFile(decode_overrides(content["values"]), tuple(content["files"])))
+            remember_file(path, TaskFile(decode_overrides(file["content"]), _sources(file)))
         if "name" in file:
             _add(index, Entry(file["name"], file["kind"], path), file["tags"])
     return index

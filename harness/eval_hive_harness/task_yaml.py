@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from .source import Source, Stamp, is_stamped, stamp_of
+
 # The same choice as lm_eval/tasks/_yaml_loader.py: scalars must come out alike.
 _Base = yaml.CSafeLoader if getattr(yaml, "__with_libyaml__", False) else yaml.FullLoader
 
@@ -28,8 +30,13 @@ class TaskFile:
     """A YAML file with its includes merged in. Shared between callers: copy before changing it."""
 
     values: dict[str, Any]
-    # The file itself first, then what it includes; resolved paths.
-    files: tuple[str, ...]
+    # By path as it is written, before links are followed: the file itself first, then what it includes.
+    sources: dict[str, Source]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Resolved paths, in the same order."""
+        return tuple(source.file for source in self.sources.values())
 
 
 class _Loader(_Base):  # type: ignore[misc, valid-type]
@@ -41,7 +48,7 @@ _Loader.add_constructor(
     lambda loader, node: FunctionRef(loader.construct_scalar(node), loader.directory),
 )
 
-_parsed: dict[str, tuple[int, int, dict[str, Any]]] = {}
+_parsed: dict[str, tuple[Stamp, dict[str, Any]]] = {}
 _remembered: dict[str, TaskFile] | None = None
 
 
@@ -50,9 +57,8 @@ def read_task_file(path: str | Path) -> TaskFile:
     known = None if _remembered is None else _remembered.get(str(path))
     if known is not None:
         return known
-    files: list[str] = []
-    values = _read(Path(path), files)
-    file = TaskFile(values, tuple(files))
+    sources: dict[str, Source] = {}
+    file = TaskFile(_read(Path(path), sources), sources)
     if _remembered is not None:
         _remembered[str(path)] = file
     return file
@@ -80,32 +86,34 @@ def forget_files() -> None:
     _parsed.clear()
 
 
-def _read(path: Path, files: list[str]) -> dict[str, Any]:
-    resolved = os.path.realpath(path.expanduser())
-    if resolved in files:
+def _read(path: Path, sources: dict[str, Source]) -> dict[str, Any]:
+    written = str(path.expanduser())
+    resolved = os.path.realpath(written)
+    if any(resolved == source.file for source in sources.values()):
         # lm_eval refuses a file that is reached twice, even without a cycle.
         raise ValueError(f"Include cycle at {resolved}")
-    files.append(resolved)
-    values = _parse(resolved)
+    stamp, values = _parse(resolved)
+    sources[written] = Source(resolved, stamp)
     includes = values.get("include")
     if includes is None and "include" not in values:
         return dict(values)
     directory = os.path.dirname(resolved)
     merged: dict[str, Any] = {}
     for include in includes if isinstance(includes, list) else [includes]:
-        parent = _read(Path(directory, include), files)
+        parent = _read(Path(directory, include), sources)
         parent.pop("task_list", None)
         merged.update(parent)
     merged.update((key, value) for key, value in values.items() if key != "include")
     return merged
 
 
-def _parse(path: str) -> dict[str, Any]:
-    status = os.stat(path)
-    known = _parsed.get(path)
-    if known is not None and known[:2] == (status.st_mtime_ns, status.st_size):
-        return known[2]
+def _parse(path: str) -> tuple[Stamp, dict[str, Any]]:
     with open(path, "rb") as stream:
+        status = os.fstat(stream.fileno())
+        known = _parsed.get(path)
+        if known is not None and is_stamped(status, known[0]):
+            return known
+        stamp = stamp_of(status)
         loader = _Loader(stream)
         try:
             loader.directory = os.path.dirname(path)
@@ -114,5 +122,5 @@ def _parse(path: str) -> dict[str, Any]:
             loader.dispose()
     if not isinstance(values, dict):
         raise ValueError(f"Expected YAML dict from {path}, got {type(values).__name__}")
-    _parsed[path] = (status.st_mtime_ns, status.st_size, values)
-    return values
+    _parsed[path] = stamp, values
+    return stamp, values

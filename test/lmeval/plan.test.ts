@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, utimes, writeFile } from "node:fs/promises";
+import { link, mkdir, readdir, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { HarnessMessage, type Planned } from "../../src/lmeval/protocol.ts";
@@ -8,6 +8,7 @@ import {
   indexCache,
   type PythonCalls,
   planFixtures,
+  runTaskScript,
   startPythonCalls,
 } from "../support/python-calls.ts";
 import { requirePython } from "../support/require.ts";
@@ -18,10 +19,11 @@ const bare = { model_args: {}, lm_eval_args: {} };
 for (const version of ["0.4.13", "0.4.12"] as const) {
   describe(`planning with lm_eval ${version}`, () => {
     let python: PythonCalls | undefined;
+    let pythonPath: string | undefined;
 
     before((t) => {
-      const found = requirePython(t as TestContext, version);
-      if (found !== undefined) python = startPythonCalls(found);
+      pythonPath = requirePython(t as TestContext, version);
+      if (pythonPath !== undefined) python = startPythonCalls(pythonPath);
     });
     after(() => python?.[Symbol.asyncDispose]());
 
@@ -271,23 +273,84 @@ for (const version of ["0.4.13", "0.4.12"] as const) {
       // As a job computes it, from the file.
       const leaf = leafOf(planned, "first");
       assert.deepEqual(await python?.call("fingerprint", "task_inputs", [leaf]), leaf.inputs);
-      // Behind its back: same size, same old time.
-      await suite.write("a.yaml", mc("first", "include: base", "num_fewshot: 5"), longAgo);
-      assert.deepEqual(await plan(["first"], at), planned);
-      await suite.write("a.yaml", mc("first", "include: base", "num_fewshot: 7"), longAgo + 1);
+      // Behind its back.
+      const [name = ""] = (await readdir(at.cache_dir)).filter((file) => file.startsWith("suite-"));
+      const kept = join(at.cache_dir, name);
+      const text = await readFile(kept, "utf8");
+      await writeFile(kept, text.replace('"num_fewshot":3', '"num_fewshot":5'));
+      assert.equal(leafOf(await plan(["first"], at), "first").num_fewshot, 5);
+      // As a copy that keeps times does, at the same size.
+      await suite.write("a.yaml", mc("first", "include: base", "num_fewshot: 7"), longAgo);
       assert.equal(leafOf(await plan(["first"], at), "first").num_fewshot, 7);
     });
 
-    test("sees a file change at the same size within one step of a file system's clock", async () => {
-      await using suite = await localSuite({});
+    test("takes a file that may still change within one step of its clock for another one each time", async () => {
+      await using suite = await localSuite({ "a.yaml": mc("first") });
+      const path = join(suite.path, "a.yaml");
+      const stamps = async () => [await stamp(path), await stamp(path)] as const;
+      const stamp = (file: string) => python?.call("source", "stamp_of_file", [file]);
+      const [old, same] = await stamps();
+      assert.ok(old);
+      assert.deepEqual(old, same);
+      // Now, by the clock of test/fixtures/tasks/later.py.
+      await utimes(path, Date.now() / 1000 + 3600, Date.now() / 1000 + 3600);
+      assert.notDeepEqual(...(await stamps()));
+    });
+
+    test("follows a link that leads to another version of what is included", async () => {
+      await using suite = await localSuite({ "a.yaml": mc("first", "include: common/base") });
+      for (const [version, shots] of [
+        ["v1", 3],
+        ["v2", 5],
+      ] as const) {
+        await mkdir(join(suite.path, version));
+        await suite.write(`${version}/shots`, `num_fewshot: ${shots}`, longAgo);
+      }
+      // One file in both, as in copies that share what is the same.
+      await suite.write("v1/base", "include: shots", longAgo);
+      await link(join(suite.path, "v1/base"), join(suite.path, "v2/base"));
       const at = { include_path: suite.path, cache_dir: join(suite.path, "cache") };
-      const justNow = Date.now() / 1000;
       const seen: number[] = [];
-      for (const shots of [3, 5, 7]) {
-        await suite.write("a.yaml", mc("first", `num_fewshot: ${shots}`), justNow);
+      for (const version of ["v1", "v2"]) {
+        await rm(join(suite.path, "common"), { force: true });
+        await symlink(version, join(suite.path, "common"));
         seen.push(leafOf(await plan(["first"], at), "first").num_fewshot);
       }
-      assert.deepEqual(seen, [3, 5, 7]);
+      assert.deepEqual(seen, [3, 5]);
+    });
+
+    test("keeps no file under the stamp of one that replaced it while it was read", async () => {
+      assert.ok(pythonPath);
+      await using suite = await localSuite({ "task.yaml": "task: old", replacement: "task: new" });
+      assert.deepEqual(
+        runTaskScript(pythonPath, "replaced_while_read.py", [
+          suite.path,
+          join(suite.path, "cache"),
+        ]),
+        [["old"], ["new"], ["new"]],
+      );
+    });
+
+    test("reads a file again whose include was broken and is mended", async () => {
+      await using suite = await localSuite({ "a.yaml": mc("first", "include: base"), base: "]" });
+      const at = { include_path: suite.path, cache_dir: join(suite.path, "cache") };
+      assert.match((await plan([], at)).warnings.join(), /Cannot read task file ".*a\.yaml"/);
+      await suite.write("base", "num_fewshot: 3", longAgo);
+      assert.equal(leafOf(await plan(["first"], at), "first").num_fewshot, 3);
+    });
+
+    test("plans beside files that say what can't be kept, if nobody asks for them", async () => {
+      await using suite = await localSuite({
+        "a.yaml": mc("first"),
+        "b.yaml": mc("mark", 'metadata: {"!function": x}'),
+        "c.yaml": mc("endless", "metadata: &m {again: *m}"),
+        "d.yaml": mc("dated", "tag: [2024-01-02]"),
+        "e.yaml": mc("numbered", "tag: 3"),
+      });
+      const at = { include_path: suite.path, cache_dir: join(suite.path, "cache") };
+      const planned = await plan(["first"], at);
+      assert.equal(leafOf(planned, "first").num_fewshot, 0);
+      assert.match(planned.warnings.join(), /^Cannot read task file "[^"]*e\.yaml"[^"]*$/);
     });
 
     test("refuses arguments that lm_eval would refuse in every job", async () => {
