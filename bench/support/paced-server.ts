@@ -1,6 +1,7 @@
 /**
  * A completions server whose speed is known, so that what a run costs beyond it can be told: each prompt takes a fixed time,
- * a fixed number of them at once, and the answers cost almost no CPU. Their log-probabilities are all alike.
+ * a fixed number of them at once, and the answers cost almost no CPU, as those of a machine of its own would not. Their
+ * log-probabilities are all alike.
  *
  *     node bench/support/paced-server.ts --port 8000 --prompt-ms 20 --width 16 --ready-after-ms 3000 --tally FILE
  *
@@ -8,7 +9,7 @@
  * request are lines of `FILE.times`. Both survive a SIGKILL.
  */
 import { appendFileSync, closeSync, openSync, writeSync } from "node:fs";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer, type Socket } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
 import { parseArgs } from "node:util";
 
@@ -50,13 +51,11 @@ interface CompletionRequest {
   readonly model?: string;
 }
 
-/** Tokens of each prompt; text counts byte by byte. */
+/** Tokens of each prompt; text counts byte by byte, as it was read. */
 function lengthsOf(prompt: CompletionRequest["prompt"]): number[] {
-  if (typeof prompt === "string") return [Buffer.byteLength(prompt)];
+  if (typeof prompt === "string") return [prompt.length];
   if (typeof prompt[0] === "number") return [prompt.length];
-  return (prompt as (string | number[])[]).map((one) =>
-    typeof one === "string" ? Buffer.byteLength(one) : one.length,
-  );
+  return (prompt as (string | number[])[]).map((one) => one.length);
 }
 
 /** Log-probabilities of a prompt and one token more, as JSON; by length, since all are alike. */
@@ -70,20 +69,14 @@ function scoreOf(length: number): string {
   return text;
 }
 
-async function readBody(request: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of request) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString("utf8");
-}
-
 const answered = openSync(tally, "a");
 let asked = false;
 
-async function complete(request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const wanted = JSON.parse(await readBody(request)) as CompletionRequest;
+async function complete(body: string, isProbe: boolean): Promise<string> {
+  const wanted = JSON.parse(body) as CompletionRequest;
   const lengths = lengthsOf(wanted.prompt);
   // What eval-hive asks before an evaluation is no part of it.
-  if (request.headers["user-agent"] !== "eval-hive-probe") {
+  if (!isProbe) {
     if (!asked) note("first-request");
     asked = true;
     await Promise.all(lengths.map(workOnPrompt));
@@ -97,23 +90,48 @@ async function complete(request: IncomingMessage, response: ServerResponse): Pro
   );
   const prompt = lengths.reduce((sum, length) => sum + length, 0);
   const usage = `{"prompt_tokens":${prompt},"completion_tokens":${lengths.length}}`;
-  response.writeHead(200, { "content-type": "application/json" });
-  response.end(`{"choices":[${choices.join(",")}],"usage":${usage}}`);
+  return `{"choices":[${choices.join(",")}],"usage":${usage}}`;
 }
 
 const readyAt = performance.now() + readyAfterMs;
 note("started");
-const server = createServer((request, response) => {
-  const ready = performance.now() >= readyAt;
-  if (request.method === "POST") {
-    complete(request, response).catch(() => response.destroy());
-  } else if (request.url === "/v1/models") {
-    response.end(JSON.stringify({ data: [{ id: process.env["EH_MODEL_PATH"] ?? "paced" }] }));
-  } else {
-    response.writeHead(ready ? 200 : 503).end();
+
+async function answerTo(head: string, body: string): Promise<[status: string, body: string]> {
+  if (head.startsWith("POST ")) {
+    return ["200 OK", await complete(body, /^user-agent: eval-hive-probe\r?$/im.test(head))];
   }
+  if (head.startsWith("GET /v1/models ")) {
+    const id = process.env["EH_MODEL_PATH"] ?? "paced";
+    return ["200 OK", JSON.stringify({ data: [{ id }] })];
+  }
+  return [performance.now() >= readyAt ? "200 OK" : "503 Service Unavailable", ""];
+}
+
+async function answer(socket: Socket, head: string, body: string): Promise<void> {
+  const [status, answered] = await answerTo(head, body);
+  const type = "content-type: application/json";
+  const length = `content-length: ${answered.length}`;
+  if (socket.writable)
+    socket.write(`HTTP/1.1 ${status}\r\n${type}\r\n${length}\r\n\r\n${answered}`, "latin1");
+}
+
+/** As much of HTTP as the clients here speak: one request at a time per connection, of a length that it tells. */
+const server = createServer({ noDelay: true }, (socket) => {
+  let received = "";
+  socket.setEncoding("latin1");
+  socket.on("error", () => socket.destroy());
+  socket.on("data", (data: string) => {
+    received = received === "" ? data : received + data;
+    const headEnd = received.indexOf("\r\n\r\n");
+    if (headEnd < 0) return;
+    const head = received.slice(0, headEnd);
+    const end = headEnd + 4 + Number(/^content-length: (\d+)/im.exec(head)?.[1] ?? 0);
+    if (received.length < end) return;
+    const body = received.slice(headEnd + 4, end);
+    received = received.slice(end);
+    answer(socket, head, body).catch(() => socket.destroy());
+  });
 });
-server.keepAliveTimeout = 60_000;
 server.listen(Number(values.port ?? process.env["EH_PORT"]), "127.0.0.1");
 void wait(readyAfterMs).then(() => note("ready"));
 for (const signal of ["SIGTERM", "SIGINT"] as const) {
