@@ -1,4 +1,4 @@
-import { constants, mkdir, open } from "node:fs/promises";
+import { constants, mkdir, open, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 
 /** What is needed of an open file. */
@@ -26,6 +26,8 @@ export class JournalFile {
     // Whoever cleans up removes directories that are empty.
     await mkdir(dirname(path), { recursive: true });
     const cached = await openFile(path, "wx", 0o600);
+    // On NFS each change from one way to the other waits until the server has written the whole file.
+    if (await isOnNfs(path)) return new JournalFile(cached, undefined);
     const flags = constants.O_WRONLY | constants.O_DIRECT;
     return new JournalFile(cached, await openFile(path, flags).catch(() => undefined));
   }
@@ -49,13 +51,13 @@ export class JournalFile {
       bytesWritten = (await this.#direct?.writev(pieces, this.#size))?.bytesWritten ?? 0;
     } catch {
       // Whatever else is wrong than the way of writing is found below.
-      await this.leaveDirect();
+      await this.#leaveDirect();
     }
     await this.append(this.#advance(pieces, bytesWritten));
   }
 
   async close(): Promise<void> {
-    await this.leaveDirect();
+    await this.#leaveDirect();
     await this.#cached.close();
   }
 
@@ -70,10 +72,17 @@ export class JournalFile {
     });
   }
 
-  /** From now on everything goes through the page cache. */
-  async leaveDirect(): Promise<void> {
+  async #leaveDirect(): Promise<void> {
     const direct = this.#direct;
     this.#direct = undefined;
     await direct?.close().catch(() => {});
   }
+}
+
+/** By its magic number (statfs(2)); one that can't be asked is none. */
+async function isOnNfs(path: string): Promise<boolean> {
+  return await statfs(dirname(path)).then(
+    ({ type }) => type === 0x6969,
+    () => false,
+  );
 }

@@ -156,13 +156,12 @@ export class JournalWriter {
     const { path, openFile } = this.#options;
     const due = this.#due;
     this.#due = [];
+    const isFast = this.#backlog <= maxDirectBytes;
     try {
       this.#file ??= await JournalFile.create(path, openFile);
-      // For good: to come back to it would wait until all that the cache has taken meanwhile is on the disk.
-      if (this.#backlog > maxDirectBytes) await this.#file.leaveDirect();
       for (const { isWhole, pieces } of runs(due)) {
         const bytes = pieces.map((piece) => piece.bytes);
-        if (isWhole) await this.#file.appendDirectly(bytes);
+        if (isWhole && isFast) await this.#file.appendDirectly(bytes);
         else await this.#file.append(bytes);
         for (const piece of pieces) this.#settle(piece);
       }
