@@ -445,6 +445,22 @@ describe("while the last answers of a batch are awaited", () => {
     return await at.batches();
   }
 
+  /** Works on a unit whose first leaf is nearly done: says what became of its batches meanwhile, and goes on to the end. */
+  async function batchesWhileNearlyDone(
+    options: Parameters<typeof scene>[1],
+    changes: Partial<UnitRunDeps> = {},
+  ): Promise<string[]> {
+    const rest = Promise.withResolvers<void>();
+    const scripts = { [first]: { kind: "nearly", rest: rest.promise } } as const;
+    await using at = await scene(scripts, options, changes);
+    const working = runUnit(at.deps);
+    await until(() => at.heard("batch.progress").length === 1, { what: "it is nearly done" });
+    const batches = await batchesInTime(at);
+    rest.resolve();
+    assert.deepEqual(await working, { kind: "ended", open: 0 });
+    return batches;
+  }
+
   test("the next one is prepared, and asks nothing before it has the slot", async () => {
     const rest = Promise.withResolvers<void>();
     await using at = await scene(
@@ -468,40 +484,19 @@ describe("while the last answers of a batch are awaited", () => {
   });
 
   test("not while other leaves of the batch are open", async () => {
-    const rest = Promise.withResolvers<void>();
-    const scripts = { [first]: { kind: "nearly", rest: rest.promise } } as const;
-    await using at = await scene(scripts, { leaves: 3, leavesPerBatch: 2 });
-    const seen = Promise.withResolvers<void>();
-    const working = runUnit({
-      ...at.deps,
-      events: {
-        publish: async (...event) => {
-          if (event[0] === "batch.progress") seen.resolve();
-          return await at.deps.events.publish(...event);
-        },
-      },
-    });
-    await seen.promise;
-    assert.deepEqual(await batchesInTime(at), ["owned a1", "ready a1"]);
-    rest.resolve();
-    assert.deepEqual(await working, { kind: "ended", open: 0 });
+    const batches = await batchesWhileNearlyDone({ leaves: 3, leavesPerBatch: 2 });
+    assert.deepEqual(batches, ["owned a1", "ready a1"]);
   });
 
   test("not while kept answers come, which say nothing of those that follow", async () => {
-    const rest = Promise.withResolvers<void>();
     const journals = {
       open: async () => new Set([first]),
       close: async () => {},
       drop: async () => {},
       sweep: async () => {},
     };
-    const scripts = { [first]: { kind: "nearly", rest: rest.promise } } as const;
-    await using at = await scene(scripts, { leaves: 2 }, { journals });
-    const working = runUnit(at.deps);
-    await until(() => at.heard("batch.progress").length === 1, { what: "it is nearly done" });
-    assert.deepEqual(await batchesInTime(at), ["owned a1", "ready a1"]);
-    rest.resolve();
-    assert.deepEqual(await working, { kind: "ended", open: 0 });
+    const batches = await batchesWhileNearlyDone({ leaves: 2 }, { journals });
+    assert.deepEqual(batches, ["owned a1", "ready a1"]);
   });
 
   test("not where an evaluation was killed for its memory", async () => {
@@ -520,14 +515,8 @@ describe("while the last answers of a batch are awaited", () => {
   });
 
   test("nothing is taken where only one batch at a time may be there", async () => {
-    const rest = Promise.withResolvers<void>();
-    const scripts = { [first]: { kind: "nearly", rest: rest.promise } } as const;
-    await using at = await scene(scripts, { leaves: 2 }, { lanes: 1 });
-    const working = runUnit(at.deps);
-    await until(() => at.heard("batch.progress").length === 1, { what: "it is nearly done" });
-    assert.deepEqual(await batchesInTime(at), ["owned a1", "ready a1"]);
-    rest.resolve();
-    assert.deepEqual(await working, { kind: "ended", open: 0 });
+    const batches = await batchesWhileNearlyDone({ leaves: 2 }, { lanes: 1 });
+    assert.deepEqual(batches, ["owned a1", "ready a1"]);
   });
 
   test("a prepared one goes back at once when it is time to stop", async () => {
