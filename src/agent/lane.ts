@@ -22,12 +22,12 @@ export async function runLane(deps: LaneDeps): Promise<void> {
   for (;;) {
     const place = await room.places.take(yielding);
     if (place === undefined) return;
-    // From before the look on: what comes back meanwhile is looked for again.
-    const change = room.change();
+    // What comes back while we look is looked for again.
+    const { left } = room;
     const isAtEnd = !(await workOnNext(place)) && !(await deps.reap());
     // As far as this agent knows, only another lane of ours can bring work back now.
     const isOver = isAtEnd && room.busy === 0;
-    if (isAtEnd && !isOver) await change;
+    if (isAtEnd && !isOver) await room.moreLeft(left, yielding);
     place[Symbol.dispose]();
     if (isOver) return;
   }

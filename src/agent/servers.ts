@@ -153,17 +153,19 @@ class UnitServers implements Servers {
   }
 
   #route(): void {
-    const up = this.#states.flatMap(({ spec, url }) =>
-      url === undefined ? [] : [{ id: `${spec.server}`, url }],
-    );
-    const identities = new Set(
-      this.#states.flatMap(({ url, identity }) => (url === undefined ? [] : [identity])),
-    );
-    const [identity] = identities.size === 1 ? identities : [];
+    // One that was given up may still have said that it is healthy.
     const tried = this.#states.filter(({ givenUp }) => givenUp === undefined);
+    const up = tried.flatMap(({ spec, url, identity }) =>
+      url === undefined ? [] : [{ id: `${spec.server}`, url, identity }],
+    );
+    const identities = new Set(up.map(({ identity }) => identity));
+    const [identity] = identities.size === 1 ? identities : [];
     const missing = tried.length - up.length;
     const timeoutS = this.#assigned?.timeoutS ?? 600;
-    this.#options.balancer.route(up, { expected: true, missing, timeoutS, identity });
+    this.#options.balancer.route(
+      up.map(({ id, url }) => ({ id, url })),
+      { expected: true, missing, timeoutS, identity },
+    );
   }
 
   #hear(report: NodeReport): void {

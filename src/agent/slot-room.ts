@@ -9,7 +9,8 @@ export class SlotRoom {
   /** A batch that is nearly done makes room for the next one. */
   preparesAhead = true;
   #busy = 0;
-  #changed = Promise.withResolvers<void>();
+  #left = 0;
+  readonly #idle = new Set<() => void>();
 
   constructor(slots: number) {
     this.slots = new Places(slots);
@@ -27,12 +28,24 @@ export class SlotRoom {
 
   leave(): void {
     this.#busy -= 1;
-    this.#changed.resolve();
-    this.#changed = Promise.withResolvers();
+    this.#left += 1;
+    for (const wake of this.#idle) wake();
   }
 
-  /** Resolves when a lane has given up its batch: never for one that only looked, or idle ones would wake each other. */
-  async change(): Promise<void> {
-    await this.#changed.promise;
+  /** Batches that lanes have given up so far. Who only looked does not count, or idle ones would wake each other. */
+  get left(): number {
+    return this.#left;
+  }
+
+  /** Resolves when more than so many have been given up, and when the signal aborts: a lane that fails gives nothing up. */
+  async moreLeft(than: number, signal: AbortSignal): Promise<void> {
+    if (this.#left > than || signal.aborted) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const wake = (): void => resolve();
+    this.#idle.add(wake);
+    signal.addEventListener("abort", wake, { once: true });
+    await promise;
+    signal.removeEventListener("abort", wake);
+    this.#idle.delete(wake);
   }
 }

@@ -360,6 +360,33 @@ test("a place that takes no result ends the agent, which says so, and strikes no
   assert.equal((await at.batches())[0], "ready a2");
 });
 
+for (const slots of [1, 2]) {
+  for (const what of ["a result", "an event"]) {
+    test(`so does one that takes not ${what} of the last leaf, while others look for work, with ${slots} slots`, async () => {
+      const rest = Promise.withResolvers<void>();
+      const act = what === "a result" ? fail("write") : "done";
+      await using at = await scene(
+        { [first]: { kind: "nearly", rest: rest.promise, act } },
+        { leaves: 1, slots },
+      );
+      const { publish } = at.deps.events;
+      const events: UnitRunDeps["events"] = {
+        publish: async (type, subject, body) => {
+          if (type === "leaf.done") throw new Error("no space left");
+          await publish(type, subject, body);
+        },
+      };
+      const reap = async () => {
+        rest.resolve();
+        return false;
+      };
+      const working = runUnit({ ...at.deps, events, reap });
+      await assert.rejects(working, what === "a result" ? { exitCode: 3 } : /no space left/);
+      assert.deepEqual(await at.batches(), ["ready a2"]);
+    });
+  }
+}
+
 describe("requests that fail", () => {
   test("are the leaf's fault while the servers are well", async () => {
     await using at = await scene({ [first]: [fail("requests"), "done"] }, { leaves: 1 });
