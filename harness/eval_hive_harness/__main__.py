@@ -147,7 +147,8 @@ def _import_everything() -> None:
     if importlib.util.find_spec("transformers") is not None:
         from transformers import AutoTokenizer  # noqa: F401
     fast_model(LocalCompletionsAPI)
-    warm_up()
+    for failure in warm_up():
+        print(f"Not warmed up: {failure}", file=sys.stderr)
 
 
 def _start_failure(error: Exception) -> dict[str, Any]:

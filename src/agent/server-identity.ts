@@ -7,7 +7,7 @@ import { fillPlaceholders } from "./placeholders.ts";
 
 /** What differs between servers of one unit, from start to start, and from one job or node to the next, and changes no answer. */
 const ownOfServer =
-  /^(?:EH_PORT|EH_BACKEND_PORT|EH_SERVER_ID|EH_OWNER|SLURM_\w+|SLURMD_\w+|HOSTNAME|TMPDIR|RANDOM|PPID)$/;
+  /^(?:EH_PORT|EH_BACKEND_PORT|EH_SERVER_ID|EH_OWNER|SLURM_(?:JOB_?ID|JOB_(?:NAME|NODELIST|\w+_TIME|GPUS)|ARRAY_\w+|STEP_?ID|STEP_(?:NODELIST|LAUNCHER_PORT)|NODEID|NODELIST|TASK_PID|PROCID|LOCALID|SUBMIT_\w+|LAUNCH_\w+|SRUN_\w+|TOPOLOGY_\w+|TMPDIR|RESTART_COUNT)|SLURMD_\w+|HOSTNAME|TMPDIR|RANDOM|PPID)$/;
 
 /** What a server was started with, and what it says of itself. */
 export interface ServerFacts {

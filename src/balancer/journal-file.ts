@@ -10,6 +10,9 @@ export interface OpenFile {
 /** Opens a file as `open` does; tests have their own. */
 export type FileOpener = (path: string, flags: string | number, mode?: number) => Promise<OpenFile>;
 
+/** statfs(2). */
+const nfs = 0x6969;
+
 /** A file that is written from its beginning to its end, by nobody else, and for its owner's eyes alone. */
 export class JournalFile {
   readonly #cached: OpenFile;
@@ -22,12 +25,17 @@ export class JournalFile {
     this.#direct = direct;
   }
 
-  static async create(path: string, openFile: FileOpener = open): Promise<JournalFile> {
+  /** @param typeOf the file system of a directory, as statfs(2) numbers it */
+  static async create(
+    path: string,
+    openFile: FileOpener = open,
+    typeOf = typeOfFileSystem,
+  ): Promise<JournalFile> {
     // Whoever cleans up removes directories that are empty.
     await mkdir(dirname(path), { recursive: true });
     const cached = await openFile(path, "wx", 0o600);
     // On NFS each change from one way to the other waits until the server has written the whole file.
-    if (await isOnNfs(path)) return new JournalFile(cached, undefined);
+    if ((await typeOf(dirname(path))) === nfs) return new JournalFile(cached, undefined);
     const flags = constants.O_WRONLY | constants.O_DIRECT;
     return new JournalFile(cached, await openFile(path, flags).catch(() => undefined));
   }
@@ -79,10 +87,9 @@ export class JournalFile {
   }
 }
 
-/** By its magic number (statfs(2)); one that can't be asked is none. */
-async function isOnNfs(path: string): Promise<boolean> {
-  return await statfs(dirname(path)).then(
-    ({ type }) => type === 0x6969,
-    () => false,
+async function typeOfFileSystem(directory: string): Promise<number | undefined> {
+  return await statfs(directory).then(
+    ({ type }) => type,
+    () => undefined,
   );
 }

@@ -24,6 +24,7 @@ export interface JournalWriterOptions {
   readonly isDispensable: boolean;
   /** For tests. */
   readonly openFile?: FileOpener;
+  readonly typeOf?: (directory: string) => Promise<number>;
 }
 
 /** A part of a block that is to be written. */
@@ -153,12 +154,12 @@ export class JournalWriter {
 
   /** What is due now: what becomes due meanwhile goes into the next write. */
   async #write(): Promise<void> {
-    const { path, openFile } = this.#options;
+    const { path, openFile, typeOf } = this.#options;
     const due = this.#due;
     this.#due = [];
     const isFast = this.#backlog <= maxDirectBytes;
     try {
-      this.#file ??= await JournalFile.create(path, openFile);
+      this.#file ??= await JournalFile.create(path, openFile, typeOf);
       for (const { isWhole, pieces } of runs(due)) {
         const bytes = pieces.map((piece) => piece.bytes);
         if (isWhole && isFast) await this.#file.appendDirectly(bytes);

@@ -1,16 +1,23 @@
+interface UnderWay {
+  readonly now: Promise<void>;
+  /** Of those who came meanwhile. */
+  next?: Promise<void>;
+}
+
 /**
  * The same work, by key one at a time: calls that come while it is under way share the next, which begins after them. For
  * work that serves whatever came before it, such as the sync of a directory in which hundreds of files are made at once.
  */
 export function shareNext(work: (key: string) => Promise<void>): (key: string) => Promise<void> {
-  const underWay = new Map<string, { readonly now: Promise<void>; next?: Promise<void> }>();
+  const underWay = new Map<string, UnderWay>();
   const start = async (key: string): Promise<void> => {
-    const at = { now: work(key) };
+    const at: UnderWay = { now: work(key) };
     underWay.set(key, at);
     try {
       await at.now;
     } finally {
-      if (underWay.get(key) === at) underWay.delete(key);
+      // One that follows takes this one's place as it starts.
+      if (at.next === undefined) underWay.delete(key);
     }
   };
   return async (key) => {

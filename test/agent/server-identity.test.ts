@@ -74,6 +74,15 @@ describe("the identity of a server", () => {
     assert.equal(await inJob("1"), await inJob("2"));
   });
 
+  test("is another one where the job has other devices for a server", async () => {
+    const having = async (devices: string) => {
+      const spread = `${command} --tensor-parallel-size $SLURM_GPUS_ON_NODE`;
+      const env = { SLURM_GPUS_ON_NODE: devices };
+      return await identifyServer(factsOf("/none", { command: spread, env }));
+    };
+    assert.notEqual(await having("2"), await having("8"));
+  });
+
   test("is another one for another command, value, list of models or path", async () => {
     const changes: Changes[] = [
       {},

@@ -24,6 +24,8 @@ function openDisk(options: {
   readonly before?: () => Promise<unknown>;
   /** Default: it takes what is whole pages. `never`: opens no such file. `refused`: opens it, and takes nothing. */
   readonly directly?: "never" | "refused";
+  /** Of the file system, as statfs(2) numbers it. Default: ext4. */
+  readonly type?: number;
 }): { disk: Disk; errors: unknown[]; writer: JournalWriter } {
   const { bytesAtOnce = Number.POSITIVE_INFINITY, room = Number.POSITIVE_INFINITY } = options;
   const disk: Disk = { written: "", writes: [], direct: [], closed: 0 };
@@ -52,6 +54,7 @@ function openDisk(options: {
     line: Buffer.from("line\n"),
     onError: (error) => errors.push(error),
     isDispensable: false,
+    typeOf: async () => options.type ?? 0xef53,
     openFile: async (_, flags) => {
       const isDirect = typeof flags === "number" && (flags & constants.O_DIRECT) !== 0;
       if (isDirect && options.directly === "never") throw invalid;
@@ -97,6 +100,14 @@ describe("a journal's writer", () => {
     assert.deepEqual(disk.direct, [3 * block, 2 * block]);
     await writer.close();
     assert.equal(disk.written, `line\n${large}${large}`);
+  });
+
+  test("writes nothing past the page cache on NFS, which would wait for the whole file each time", async () => {
+    const { disk, writer } = openDisk({ type: 0x6969 });
+    assert.ok(writer.append([large]));
+    await writer.close();
+    assert.equal(disk.written, `line\n${large}`);
+    assert.deepEqual(disk.direct, []);
   });
 
   test("leaves to the page cache what comes while the disk does not keep up", async () => {

@@ -38,6 +38,23 @@ describe("shareNext", () => {
     await afterwards;
   });
 
+  test("never does two at once, whenever a call comes", async () => {
+    let atOnce = 0;
+    let most = 0;
+    const call = shareNext(async () => {
+      most = Math.max(most, ++atOnce);
+      await null;
+      atOnce -= 1;
+    });
+    const calls = [call("a"), call("a")];
+    for (let tick = 0; tick < 20; tick++) {
+      await null;
+      calls.push(call("a"));
+    }
+    await Promise.all(calls);
+    assert.equal(most, 1);
+  });
+
   test("keeps keys apart, and tells a failure to those alone who shared it", async () => {
     const { begun, call, keys } = startWork();
     const failing = call("a");
