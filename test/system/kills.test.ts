@@ -72,7 +72,14 @@ test("each process of a run is killed once: every leaf ends with one result, equ
 
   await t.test("a harness child: its leaf failed, and gets another chance", async () => {
     const inProgress = await disturb("harness child");
-    const failures = await readEventsOf(layout, "leaf.failed");
+    // Another leaf may be done before the harness has told of the dead child.
+    const failures = await until(
+      async () => {
+        const told = await readEventsOf(layout, "leaf.failed");
+        return told.length > 0 ? told : undefined;
+      },
+      { what: "the failure is told" },
+    );
     assert.deepEqual(
       failures.map((failure) => [failure.class, failure.strike]),
       [["memory", 1]],
