@@ -31,17 +31,18 @@ function note(event: string): void {
   appendFileSync(`${tally}.times`, `${JSON.stringify({ event, at_ms: Date.now() })}\n`);
 }
 
-/** Places for prompts that are worked on at the same time. */
-let free = Number(values.width);
-const queue: (() => void)[] = [];
+/**
+ * When each of the places for prompts is free. A place goes on with the next prompt that waits at that instant, not when
+ * this process, which has to share the machine with its clients, gets round to it: a real server would not wait for them.
+ */
+const freeAt: number[] = Array(Number(values.width)).fill(0);
 
 async function workOnPrompt(): Promise<void> {
-  if (free === 0) await new Promise<void>((resolve) => queue.push(resolve));
-  else free -= 1;
-  await wait(promptMs);
-  const next = queue.shift();
-  if (next === undefined) free += 1;
-  else next();
+  const now = performance.now();
+  const place = freeAt.indexOf(Math.min(...freeAt));
+  const end = Math.max(now, freeAt[place] as number) + promptMs;
+  freeAt[place] = end;
+  await wait(end - now);
 }
 
 interface CompletionRequest {
