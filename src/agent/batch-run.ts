@@ -191,7 +191,10 @@ export class BatchRun {
         const { phase, done, total, nearly_done } = message;
         // Answers that were kept come so fast that those that follow can't be foreseen.
         const isForeseen = phase === "scoring" || !this.#requests.replays(leaf);
-        if (nearly_done && isForeseen && this.#open.length === 1) this.#turn.endSoon();
+        if (this.#open.length === 1) {
+          if (nearly_done && isForeseen) this.#turn.endSoon();
+          if (phase === "scoring") this.#turn.endAsking();
+        }
         if (phase === "loading" || phase === "prepared") return;
         if (clock.monotonic() - this.#progressAt < progressEveryMs) return;
         this.#progressAt = clock.monotonic();

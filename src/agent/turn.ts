@@ -2,8 +2,8 @@ import type { Place } from "./places.ts";
 import type { SlotRoom } from "./slot-room.ts";
 
 /**
- * A batch's way through a slot: it is prepared in a place of its own, asks the model once it has a slot, and gives both back
- * as soon as it needs them no longer.
+ * A batch's way through a slot: it is prepared in a place of its own, asks the model once it has a slot, and gives each back
+ * as soon as it needs it no longer. To score answers and to write them down takes no slot.
  */
 export class Turn {
   readonly #room: SlotRoom;
@@ -18,14 +18,17 @@ export class Turn {
     this.#yielding = yielding;
   }
 
-  /** The slot, from when the batch got it on. */
+  /** The slot, from when the batch got it on; also when it has given it back. */
   get slot(): number | undefined {
     return this.#slot;
   }
 
   /** Takes a slot that is free, or waits for one. @returns it; undefined: it is time to stop before it is ours. */
   async take(): Promise<number | undefined> {
-    this.#asked ??= this.#ask();
+    if (this.#asked === undefined) {
+      this.#slot = undefined;
+      this.#asked = this.#ask();
+    }
     return (await this.#asked)?.number;
   }
 
@@ -45,9 +48,15 @@ export class Turn {
     return slot;
   }
 
-  /** The model is asked nothing more. */
+  /** The model is asked nothing more, unless all fails and is begun again. */
+  endAsking(): void {
+    const asked = this.#asked;
+    this.#asked = undefined;
+    void asked?.then((slot) => slot?.[Symbol.dispose]());
+  }
+
   end(): void {
     this.#place[Symbol.dispose]();
-    void this.#asked?.then((slot) => slot?.[Symbol.dispose]());
+    this.endAsking();
   }
 }

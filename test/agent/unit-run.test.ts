@@ -510,6 +510,45 @@ describe("while the last answers of a batch are awaited", () => {
     );
   });
 
+  for (const [what, act] of [
+    ["are scored", "done"],
+    ["could not be scored, since the harness died", { kind: "lost" }],
+  ] as const) {
+    test(`and while they ${what}, the next one asks in their slot, one at a time`, async () => {
+      const rest = Promise.withResolvers<void>();
+      const last = Promise.withResolvers<void>();
+      await using at = await scene(
+        {
+          [first]: [{ kind: "scores", rest: rest.promise, act }, "done"],
+          [second]: { kind: "nearly", rest: last.promise },
+        },
+        { leaves: 3 },
+      );
+      const working = runUnit(at.deps);
+      await until(() => at.harness.asked.includes(second), { what: "the second leaf asks" });
+      assert.deepEqual(at.heard("leaf.done"), []);
+      assert.deepEqual(await batchesInTime(at), ["owned a1", "owned a1", "ready a1"]);
+      rest.resolve();
+      if (act === "done") await until(() => at.heard("leaf.done").length === 1, { what: "scored" });
+      else await until(() => at.harness.begun(first) === 2, { what: "it is prepared again" });
+      assert.deepEqual(at.harness.asked, [first, second]);
+      last.resolve();
+      assert.deepEqual(await working, { kind: "ended", open: 0 });
+      assert.equal(at.heard("leaf.done").length, 3);
+    });
+  }
+
+  test("answers are scored to the end when it is time to stop", async () => {
+    const rest = Promise.withResolvers<void>();
+    await using at = await scene({ [first]: { kind: "scores", rest: rest.promise } }, { leaves: 1 });
+    const working = runUnit(at.deps);
+    await until(() => at.heard("batch.progress").length === 1, { what: "all is answered" });
+    at.drain();
+    rest.resolve();
+    assert.deepEqual(await working, { kind: "interrupted" });
+    assert.deepEqual(at.heard("leaf.done", "leaf"), [first]);
+  });
+
   test("not while other leaves of the batch are open", async () => {
     const batches = await batchesWhileNearlyDone({ leaves: 3, leavesPerBatch: 2 });
     assert.deepEqual(batches, ["owned a1", "ready a1"]);

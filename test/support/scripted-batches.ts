@@ -21,6 +21,8 @@ export type Act =
   | { readonly kind: "late"; readonly heard?: () => void }
   /** Its answers are nearly all there; the last ones come when the promise resolves. */
   | { readonly kind: "nearly"; readonly rest: Promise<unknown>; readonly act?: Act }
+  /** Its answers are all there, and scored when the promise resolves. */
+  | { readonly kind: "scores"; readonly rest: Promise<unknown>; readonly act?: Act }
   /** The run can't be carried out. */
   | { readonly kind: "error"; readonly class: FailureClass }
   /** The harness itself dies. */
@@ -86,9 +88,10 @@ export class ScriptedBatches implements BatchHarness {
         await act.first();
         act = act.act;
       }
-      if (typeof act === "object" && act.kind === "nearly") {
+      if (typeof act === "object" && (act.kind === "nearly" || act.kind === "scores")) {
         const nearly = { phase: "requests", done: 9, total: 10, nearly_done: true } as const;
-        onMessage({ type: "progress", id, leaf, ...nearly });
+        const scores = { phase: "scoring", done: 0, total: 1, nearly_done: true } as const;
+        onMessage({ type: "progress", id, leaf, ...(act.kind === "nearly" ? nearly : scores) });
         await act.rest;
         act = act.act ?? "done";
       }
