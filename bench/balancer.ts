@@ -10,7 +10,6 @@
  * Shapes are kept one by one, with the bars that they are held to. What is measured with `--only` or `--connections` is printed,
  * and not kept. Needs two cores, and cc, taskset and wrk; nginx and haproxy are left out where they are not installed.
  */
-import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect } from "node:net";
 import { availableParallelism } from "node:os";
@@ -20,6 +19,7 @@ import { type ChildGroup, runToEnd, startGroup } from "../src/base/spawn.ts";
 import { temporaryDirectory } from "../test/support/temporary.ts";
 import { until } from "../test/support/until.ts";
 import { checkBars, type ShapeFigures } from "./support/bars.ts";
+import { compile } from "./support/compile.ts";
 import { type ProxyKind, proxies } from "./support/proxies.ts";
 import { keepResult, keptResult } from "./support/result.ts";
 import { compare, measure, slice, type Target } from "./support/slices.ts";
@@ -109,10 +109,7 @@ async function measureShape(plan: Plan): Promise<ShapeFigures> {
   const { shape, rounds, seconds } = plan;
   const [up = 0, down = 0] = shape.split("/").map((kb) => Number(kb) * 1_024);
   await using directory = await temporaryDirectory("eval-hive-bench-");
-  const program = join(directory.path, "stub-server");
-  const source = join(import.meta.dirname, "support/stub-server.c");
-  const made = await runToEnd("cc", ["-O2", "-o", program, source], { env: process.env });
-  assert.equal(made.code, 0, made.stderr);
+  const program = await compile("stub-server", directory.path);
   const script = join(directory.path, "request.lua");
   await writeRequest(script, up);
   await using running = new AsyncDisposableStack();

@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { writeByteTokenizer } from "../test/support/tokenizer.ts";
+import { compile } from "./support/compile.ts";
 import { interleave, summarize } from "./support/repeats.ts";
 import { keepResult } from "./support/result.ts";
 import { timeCommand } from "./support/timed-command.ts";
@@ -67,10 +68,9 @@ async function ours(
   round: number,
   place: Awaited<ReturnType<typeof prepare>>,
 ): Promise<number> {
-  const server = join(root, "bench/support/paced-server.ts");
   const config = {
     models: { model: { path: place.model, display_name: "Model" } },
-    inference_server_command: `exec "${process.execPath}" "${server}" --prompt-ms 0 --tally "${directory}/tally"`,
+    inference_server_command: `exec "${paced}" --prompt-ms 0 --tally "${directory}/tally"`,
     parallel_tasks: 1,
     eval: {
       eval_suite_path: place.tasks,
@@ -102,17 +102,10 @@ async function ours(
 
 const directory = await mkdtemp(join(tmpdir(), "eval-hive-bench-"));
 const port = await freePort();
+const paced = await compile("paced-server", directory);
 const server = spawn(
-  process.execPath,
-  [
-    join(root, "bench/support/paced-server.ts"),
-    "--port",
-    `${port}`,
-    "--prompt-ms",
-    "0",
-    "--tally",
-    join(directory, "tally"),
-  ],
+  paced,
+  ["--port", `${port}`, "--prompt-ms", "0", "--tally", join(directory, "tally")],
   { stdio: "ignore" },
 );
 try {

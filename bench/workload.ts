@@ -68,7 +68,7 @@ async function serverPids({ directory }: Workload): Promise<number[]> {
   const found: number[] = [];
   for (const pid of all) {
     const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-    if (command.includes("paced-server.ts")) found.push(pid);
+    if (command.includes("paced-server")) found.push(pid);
   }
   return found;
 }

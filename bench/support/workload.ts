@@ -5,6 +5,7 @@ import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { writeByteTokenizer } from "../../test/support/tokenizer.ts";
+import { compile } from "./compile.ts";
 
 const root = join(import.meta.dirname, "../..");
 const cli = join(root, "bin/eval-hive");
@@ -105,12 +106,12 @@ export async function planWorkload(
     await writeByteTokenizer(path);
     models[`model-${n}`] = { path, display_name: `Model ${n}` };
   }
-  const server = join(root, "bench/support/paced-server.ts");
+  const server = await compile("paced-server", directory);
   const config = {
     job_name: "bench",
     models,
     harness_command: [options.python],
-    inference_server_command: `exec "${process.execPath}" "${server}" --prompt-ms ${shape.promptMs} --width ${width} --ready-after-ms ${readyAfterMs} --tally "${directory}/tally"`,
+    inference_server_command: `exec "${server}" --prompt-ms ${shape.promptMs} --width ${width} --ready-after-ms ${readyAfterMs} --tally "${directory}/tally"`,
     parallel_tasks: 4,
     health_check_interval_seconds: 1,
     eval: {
