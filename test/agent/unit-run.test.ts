@@ -540,7 +540,10 @@ describe("while the last answers of a batch are awaited", () => {
 
   test("answers are scored to the end when it is time to stop", async () => {
     const rest = Promise.withResolvers<void>();
-    await using at = await scene({ [first]: { kind: "scores", rest: rest.promise } }, { leaves: 1 });
+    await using at = await scene(
+      { [first]: { kind: "scores", rest: rest.promise } },
+      { leaves: 1 },
+    );
     const working = runUnit(at.deps);
     await until(() => at.heard("batch.progress").length === 1, { what: "all is answered" });
     at.drain();
