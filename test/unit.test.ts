@@ -12,6 +12,7 @@ import "./agent/sweep.test.ts";
 import "./agent/unit-run.test.ts";
 import "./agent/unit-servers.test.ts";
 import "./balancer/answer-parser.test.ts";
+import "./balancer/blocks.test.ts";
 import "./balancer/engine.test.ts";
 import "./balancer/health.test.ts";
 import "./balancer/json-end.test.ts";

@@ -1,6 +1,7 @@
 /** What the balancer's bench compares: each is a process in front of the same servers. */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { nodeFlags } from "../../src/balancer/node-flags.ts";
 import { root } from "../../test/support/require.ts";
 
 export interface ProxyPlace {
@@ -36,6 +37,7 @@ export const proxies: readonly ProxyKind[] = [
     name: "journalled",
     prepare: async ({ directory, port, servers }) => [
       process.execPath,
+      ...nodeFlags,
       join(root, "bench/support/journalled-balancer.ts"),
       "--listen",
       String(port),

@@ -1,3 +1,4 @@
+import { nodeFlags } from "../balancer/node-flags.ts";
 import type { Clock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
@@ -68,7 +69,7 @@ export function openProcesses(
   };
 
   async function openServing(): Promise<Serving> {
-    const balancer = await openBalancer(place, [agentFile, "balancer"], {
+    const balancer = await openBalancer(place, [...nodeFlags, agentFile, "balancer"], {
       onListening: (pid, port) => note(events.publish("balancer.started", subject, { pid, port })),
       onEnd: (pid, how) => note(events.publish("balancer.ended", subject, { pid, how })),
     });

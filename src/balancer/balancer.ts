@@ -65,6 +65,8 @@ export interface RunningBalancer extends AsyncDisposable {
 }
 
 const tickMs = 250;
+/** A burst of requests comes again soon, or not so soon. */
+const trimMs = 10_000;
 const summaryMs = 30_000;
 
 /** @throws when none of the ports is free, or when others could reach it without a token. */
@@ -145,6 +147,7 @@ export async function startBalancer(options: BalancerOptions): Promise<RunningBa
     fleet.tick();
     front.tick();
   }, tickMs);
+  const trimming = setInterval(() => blocks.trim(), trimMs);
   const summing = setInterval(() => logSummary(sources, log), summaryMs);
   return {
     port,
@@ -175,6 +178,7 @@ export async function startBalancer(options: BalancerOptions): Promise<RunningBa
     drain: async (signal) => await front.drain(signal),
     [Symbol.asyncDispose]: async () => {
       clearInterval(ticking);
+      clearInterval(trimming);
       clearInterval(summing);
       delay.disable();
       await front[Symbol.asyncDispose]();

@@ -1,29 +1,42 @@
 /** As much as one read brings at most: all of a usual body, if it has come. */
 export const readBytes = 256 << 10;
-const blockBytes = 64 << 10;
-/** Free ones beyond these are left to the garbage collector. */
-const maxFree = 512;
+const blockBytes = 32 << 10;
 
 /**
  * Memory for bodies that is used again and again. Bodies in buffers of their own would be garbage so soon, and so much of it,
- * that the collector went through the whole heap several times a second.
+ * that the collector went through the whole heap several times a second, and what it gave back would lie about in pieces.
  */
 export class Blocks {
   readonly #free: Buffer[] = [];
   readonly #onGiven: (block: Buffer) => void;
+  /** So many were free at any time since the last `trim`. */
+  #spare = 0;
 
   /** @param onGiven for tests: sees each block that nobody may use any more */
   constructor(onGiven: (block: Buffer) => void = () => {}) {
     this.#onGiven = onGiven;
   }
 
+  /** Bytes that are kept for bodies to come. */
+  get freeBytes(): number {
+    return this.#free.length * blockBytes;
+  }
+
   take(): Buffer {
-    return this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
+    const block = this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
+    if (this.#free.length < this.#spare) this.#spare = this.#free.length;
+    return block;
   }
 
   give(block: Buffer): void {
     this.#onGiven(block);
-    if (this.#free.length < maxFree) this.#free.push(block);
+    this.#free.push(block);
+  }
+
+  /** Leaves half of what nobody has needed since the last time to the garbage collector. */
+  trim(): void {
+    this.#free.splice(0, Math.ceil(this.#spare / 2));
+    this.#spare = this.#free.length;
   }
 }
 
