@@ -8,14 +8,13 @@ import io
 import json
 import os
 import resource
-import select
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from .redaction import learn_secrets, redact_logs
-from .turn import Turn
+from .turn import Orders, Turn
 from .wire import Wire, encode, write_line
 
 # The parent's variables of a job that lm_eval would take for its own.
@@ -36,8 +35,8 @@ def become_child(parent_pid: int) -> None:
 
 def serve(request: dict[str, Any], output_fd: int, further: Wire | None) -> None:
     """
-    Carries out the request. A child that is resident goes on with those that follow on `further` until it ends or the
-    model can't be loaded; one that is held gets the word there that its turn has come.
+    Carries out the request, and those that follow on `further` until it ends, the model can't be loaded, or something is
+    left behind; one that is held gets the word there that its turn has come.
     """
 
     def say(message: dict[str, Any]) -> None:
@@ -48,16 +47,17 @@ def serve(request: dict[str, Any], output_fd: int, further: Wire | None) -> None
         return
     from .evaluate import Session
 
+    assert further is not None
     redact_logs()
-    session = Session()
+    session, orders = Session(), Orders(further)
     following: dict[str, Any] | None = request
     while following is not None:
         request = following
-        turn = Turn(further if request["held"] else None)
-        if not _run(request, session, turn, say) or further is None or request["resident"] is None:
+        # What a task has left running ends with the process that started it.
+        if not _run(request, session, Turn(request, orders), say) or _has_children():
             return
         say({"type": "finished", "id": request["id"], **_used()})
-        following = _next_request(further)
+        following = orders.next_request()
         if following is not None:
             say({"type": "taken", "id": following["id"]})
 
@@ -138,15 +138,12 @@ def _plan(request: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> Non
         say({"type": "error", "id": request["id"], **describe_failure(error, "planning")})
 
 
-def _next_request(further: Wire) -> dict[str, Any] | None:
-    """The parent sends one at a time."""
-    while True:
-        select.select([further.input], [], [])
-        lines, ended = further.receive()
-        if lines:
-            return json.loads(lines[0])
-        if ended:
-            return None
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _used() -> dict[str, Any]:

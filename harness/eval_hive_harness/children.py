@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .child import become_child, serve
+from .reuse import Record
 from .wire import Wire
 
 # From TERM to KILL.
@@ -22,17 +23,20 @@ _GRACE_S = 2.0
 _LAST_WORDS_S = 1.0
 # A stopped child (SIGSTOP) that nobody continues.
 _STOPPED_S = 30.0
+# A child without a request, before it is ended.
+_IDLE_S = 5.0
 # What is timed is looked at so often at least; a pause that was much longer was one of this process itself.
 _NAP_S = 5.0
 # What a leaf that does not get done with a phase has failed with. Requests have timeouts of their own.
 _CLASS_OF_TIMED_PHASE = {"loading": "load", "scoring": "metric"}
-_LEAF_ENDS = ("leaf_done", "leaf_invalid", "leaf_failed", "error")
-# A resident child keeps a model that was loaded by these.
+_LEAF_FAILURES = ("leaf_invalid", "leaf_failed", "error")
+_LEAF_ENDS = ("leaf_done", *_LEAF_FAILURES)
+# A child keeps a model that was loaded by these.
 _OF_THE_MODEL = ("resident", "evaluation", "env", "engine")
 
 
 class Child:
-    """A forked process and the request in its hands: the one that it was made for; between two, a resident child has none."""
+    """A forked process and the request in its hands: the one that it was made for, or another; between two it has none."""
 
     def __init__(self, pid: int, wire: Wire, request: dict[str, Any]) -> None:
         self.pid = pid
@@ -50,6 +54,9 @@ class Child:
         self.phase: str | None = None
         self.phase_since = 0.0
         self.stopped_since: float | None = None
+        # Since when it has no request.
+        self.idle_since: float | None = None
+        self.record = Record()
         self.was_stopped = False
         self.was_late = False
         self._model = [request.get(key) for key in _OF_THE_MODEL]
@@ -57,10 +64,16 @@ class Child:
     def has_model_for(self, request: dict[str, Any]) -> bool:
         return self._model == [request.get(key) for key in _OF_THE_MODEL]
 
+    def could_take(self, request: dict[str, Any]) -> bool:
+        is_free = self.idle_since is not None and self.stopped_since is None and not self.is_resident
+        return is_free and self.has_model_for(request) and self.record.suits(request)
+
     def late_at(self) -> float | None:
-        """When it has been stopped, or in a phase, for too long."""
+        """When it has been stopped, without a request, or in a phase, for too long."""
         if self.stopped_since is not None:
             return self.stopped_since + _STOPPED_S
+        if self.idle_since is not None and not self.is_resident:
+            return self.idle_since + _IDLE_S
         if self.leaf is None or self.request is None or self.phase not in _CLASS_OF_TIMED_PHASE:
             return None
         return self.phase_since + self.request["phase_timeout_s"]
@@ -102,18 +115,25 @@ class Children:
         return [child.wire for child in self._children.values()]
 
     def start(self, request: dict[str, Any]) -> None:
-        """Forks a child for a request, or lets it wait for the resident child."""
-        if request.get("resident") is None:
-            self._fork(request)
-        else:
+        """Gives a request to a child that is free for it, or to a new one; or lets it wait for the resident child."""
+        if request.get("resident") is not None:
             self._waiting.append(request)
             self._advance()
+            return
+        free = (child for child in self._children.values() if child.could_take(request))
+        child = None if request["type"] == "plan" else next(free, None)
+        if child is None:
+            self._fork(request)
+        else:
+            self._hand_over(child, request)
 
     def go(self, request_id: str) -> None:
         """Tells the child that is held with this request that its turn has come."""
         for child in self._children.values():
             if child.request is not None and child.request["id"] == request_id:
-                child.wire.queue({"type": "go"})
+                # Whoever gets it when this child has died before it saw it.
+                child.request["held"] = False
+                child.wire.queue({"type": "go", "id": request_id})
                 self.flush(child.wire)
 
     def cancel(self, request_id: str) -> None:
@@ -175,10 +195,12 @@ class Children:
                     child.signal(signal.SIGKILL)
                     child.kill_at = time.monotonic() + _GRACE_S
             elif (late_at := child.late_at()) is not None and now >= late_at:
-                if child.stopped_since is None:
-                    self._end_late(child)
-                else:
+                if child.stopped_since is not None:
                     self._end_stopped(child)
+                elif child.idle_since is not None:
+                    self._dismiss(child)
+                else:
+                    self._end_late(child)
 
     def kill_all(self) -> None:
         """The end: waits for them, too, as what they have cost counts. Whoever can't wait for that kills us."""
@@ -229,17 +251,26 @@ class Children:
         elif child.request is not None or child.wire.output is None:
             return
         elif child.has_model_for(self._waiting[0]):
-            child.request, child.has_taken = self._waiting.popleft(), False
-            child.wire.queue(child.request)
-            self.flush(child.wire)
+            self._hand_over(child, self._waiting.popleft())
         else:
-            # The end of its requests; two models at a time might not fit.
-            child.wire.close_output()
-            child.kill_at = time.monotonic() + _GRACE_S
+            # Two models at a time might not fit.
+            self._dismiss(child)
+
+    def _hand_over(self, child: Child, request: dict[str, Any]) -> None:
+        """To a child that is free."""
+        child.request, child.has_taken, child.idle_since = request, False, None
+        child.wire.queue(request)
+        self.flush(child.wire)
+
+    def _dismiss(self, child: Child) -> None:
+        """The end of its requests."""
+        child.wire.close_output()
+        child.idle_since = None
+        child.kill_at = time.monotonic() + _GRACE_S
 
     def _fork(self, request: dict[str, Any]) -> None:
         from_child, to_parent = os.pipe()
-        to_child = os.pipe() if request.get("resident") is not None or request.get("held") else None
+        to_child = os.pipe() if request["type"] == "run" else None
         sys.stdout.flush()
         sys.stderr.flush()
         parent_pid, pid = os.getpid(), os.fork()
@@ -289,8 +320,14 @@ class Children:
             self._say_started(child)
             return
         if kind == "finished":
-            self._finish(child, message)
+            if child.is_resident or child.record.is_fit(self._awake.now()):
+                self._finish(child, message)
+            else:
+                # It ends, and that is its last word on the request.
+                child.wire.close_output()
             return
+        if kind in _LEAF_FAILURES:
+            child.record.fail()
         child.answered = child.answered or kind in ("planned", "error")
         if kind == "leaf_started":
             child.leaf = message["leaf"]
@@ -301,8 +338,9 @@ class Children:
         self._say.send_line(line + b"\n")
 
     def _finish(self, child: Child, message: dict[str, Any]) -> None:
-        """A resident child has done a request and lives on."""
+        """A child has done a request and lives on."""
         child.request = None
+        child.idle_since = self._awake.now()
         self._say_ended(
             message["id"],
             exit_code=0,
@@ -321,7 +359,10 @@ class Children:
             self._say_unplanned(child, request["id"], code)
         elif not child.has_taken and not child.cancelled:
             # It died before it saw the request: another child will.
-            self._waiting.appendleft(request)
+            if child.is_resident:
+                self._waiting.appendleft(request)
+            else:
+                self._fork(request)
         else:
             self._say_ended(
                 request["id"],
@@ -335,6 +376,7 @@ class Children:
 
     def _say_started(self, child: Child) -> None:
         if child.request is not None and child.request["type"] == "run":
+            child.record.begin(child.request, self._awake.now())
             self._say.send({"type": "started", "id": child.request["id"], "pid": child.pid})
 
     def _say_unplanned(self, child: Child, request_id: str, code: int) -> None:

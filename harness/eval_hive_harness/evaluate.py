@@ -32,6 +32,7 @@ from .leaf_file import LeafPlace
 from .loading import load_leaf
 from .models import SharedModel, import_plugins
 from .progress import Meter
+from .reuse import may_be_followed
 from .templates import compiled_once
 from .turn import Turn
 
@@ -94,7 +95,7 @@ class Batch:
 
     def another_follows(self, index: int) -> bool:
         """Whether this process may evaluate a leaf after that one."""
-        return index + 1 < len(self._request["leaves"]) or self._request["resident"] is not None
+        return index + 1 < len(self._request["leaves"]) or may_be_followed(self._request)
 
     def say(self, leaf: dict[str, Any], message: dict[str, Any]) -> None:
         kind = message.pop("type")

@@ -50,7 +50,10 @@ export interface RunLeaf {
   readonly fingerprint: string;
 }
 
-/** Evaluates leaves, one after another, in one forked child. Answered by `started` … `ended`. */
+/**
+ * Evaluates leaves, one after another, in one forked child: a new one, or one that was quick with batches of the same
+ * evaluation, in which all went well, and has seen no leaf of these names. Answered by `started` … `ended`.
+ */
 export interface RunRequest {
   readonly type: "run";
   /** Unique per request of this harness process. */
@@ -86,7 +89,7 @@ export interface RunRequest {
   readonly cwd: string;
   /**
    * A name keeps the child and its loaded model for the next request with the same name (serverless units); another
-   * name ends it. null: a child per request.
+   * name ends it. null: the model is loaded so often as there are children.
    */
   readonly resident: string | null;
   /** Asks the model nothing before `go` is said: everything else is done until then. Not for one that is resident. */
