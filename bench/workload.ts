@@ -14,6 +14,7 @@ import {
   eventsOf,
   planWorkload,
   promptsAnswered,
+  promptsAsked,
   promptsOf,
   pythonCpuS,
   serverBoundS,
@@ -80,7 +81,7 @@ async function serverKilled(): Promise<number> {
       await half(workload);
       for (const pid of await serverPids(workload)) process.kill(pid, "SIGKILL");
     });
-    return (await promptsAnswered(workload)) / prompts - 1;
+    return (await promptsAsked(workload)) / prompts - 1;
   });
 }
 
@@ -92,7 +93,7 @@ async function interrupted(): Promise<number> {
       process.kill(pid, "SIGINT");
     });
     await evaluate(workload);
-    return (await promptsAnswered(workload)) / prompts - 1;
+    return (await promptsAsked(workload)) / prompts - 1;
   });
 }
 

@@ -5,8 +5,8 @@
  *
  *     paced-server --port 8000 --prompt-ms 20 --width 16 --ready-after-ms 3000 --tally FILE
  *
- * Without --port it takes EH_PORT. Each prompt that was answered adds a byte to FILE; the times of the start, of getting ready,
- * of the first request and of the stop are lines of FILE.times. All survive a SIGKILL.
+ * Without --port it takes EH_PORT. Each prompt that came adds a byte to FILE.asked, and to FILE when it is answered; the times of
+ * the start, of getting ready, of the first request and of the stop are lines of FILE.times. All survive a SIGKILL.
  *
  * Knows no more of HTTP/1.1 and JSON than the clients here speak: Content-Length, keep-alive, one request at a time per
  * connection, prompts as text (each byte is a token) or as ids.
@@ -47,7 +47,7 @@ struct connection {
 
 static double prompt_ms = 20, ready_at_ms;
 static const char *tally_path;
-static int tally, poller, timer;
+static int answered, asked, poller, timer;
 /* When each of the places for prompts is free. */
 static double *free_at_ms;
 static int width = 16;
@@ -64,12 +64,23 @@ static double clock_ms(clockid_t clock) {
   return at.tv_sec * 1e3 + at.tv_nsec / 1e6;
 }
 
+static int open_beside_tally(const char *suffix) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s%s", tally_path, suffix);
+  int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (fd < 0) die(path);
+  return fd;
+}
+
+static void append(int fd, const char *bytes, int length) {
+  if (write(fd, bytes, length) != length) die(tally_path);
+}
+
 static void note(const char *event) {
-  char path[4096], line[256];
-  snprintf(path, sizeof path, "%s.times", tally_path);
-  int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0666);
+  char line[256];
   int length = snprintf(line, sizeof line, "{\"event\":\"%s\",\"at_ms\":%.0f}\n", event, clock_ms(CLOCK_REALTIME));
-  if (fd < 0 || write(fd, line, length) != length) die(path);
+  int fd = open_beside_tally(".times");
+  append(fd, line, length);
   close(fd);
 }
 
@@ -166,6 +177,7 @@ static void complete(struct connection *c, const char *request, int is_probe) {
     add_choice(&body, prompts++, length, is_scored);
     tokens += length;
     if (!is_probe) {
+      append(asked, ".", 1);
       double end_ms = end_of_prompt(now_ms);
       if (end_ms > due_ms) due_ms = end_ms;
     }
@@ -256,7 +268,7 @@ static void send_due(void) {
       continue;
     }
     *at = c->next_waiting;
-    for (; c->prompts > 0; c->prompts--) if (write(tally, ".", 1) != 1) die(tally_path);
+    for (; c->prompts > 0; c->prompts--) append(answered, ".", 1);
     c->due_ms = 0;
     /* Whoever is not there any more is seen at the next look at its connection. */
     send_rest(c);
@@ -302,7 +314,8 @@ int main(int argc, char **argv) {
   }
   if (tally_path == NULL || port == NULL || width < 1) return 2;
   free_at_ms = calloc(width, sizeof *free_at_ms);
-  if ((tally = open(tally_path, O_WRONLY | O_CREAT | O_APPEND, 0666)) < 0) die(tally_path);
+  answered = open_beside_tally("");
+  asked = open_beside_tally(".asked");
   ready_at_ms = clock_ms(CLOCK_MONOTONIC) + ready_after_ms;
   note("started");
   poller = epoll_create1(EPOLL_CLOEXEC);

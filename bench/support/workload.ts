@@ -194,7 +194,16 @@ export async function eventsOf(
 
 /** Prompts that servers have answered so far. */
 export async function promptsAnswered({ directory }: Workload): Promise<number> {
-  return await stat(join(directory, "tally")).then(
+  return await sizeOf(join(directory, "tally"));
+}
+
+/** Prompts that have come to servers so far, some of them twice. */
+export async function promptsAsked({ directory }: Workload): Promise<number> {
+  return await sizeOf(join(directory, "tally.asked"));
+}
+
+async function sizeOf(file: string): Promise<number> {
+  return await stat(file).then(
     ({ size }) => size,
     () => 0,
   );

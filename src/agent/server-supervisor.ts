@@ -11,7 +11,8 @@ import { identifyServer } from "./server-identity.ts";
 import { type ServerProcess, startServerProcess } from "./server-process.ts";
 import { findPortOwner } from "./socket-owner.ts";
 
-const startingIntervalMs = 500;
+/** A look at a server that is not up costs next to nothing, and one that is up and not asked costs GPUs. */
+const startingIntervalMs = 200;
 /** Looks that must fail in a row before a server that runs gets no more requests. */
 const failuresToUnhealthy = 3;
 /** A server that has not answered for so long is restarted; a busy one answers late. */
