@@ -20,12 +20,15 @@ from .wire import Wire, encode, write_line
 # The parent's variables of a job that lm_eval would take for its own.
 _NOT_FOR_LM_EVAL = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK")
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def become_child(parent_pid: int) -> None:
-    """A session of its own, dead with the parent, signals as in any program."""
+    """A session of its own, dead with the parent, signals as in any program; whoever loses its parent in it is our child."""
     os.setsid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     if os.getppid() != parent_pid:
         os._exit(1)
     signal.set_wakeup_fd(-1)
@@ -53,8 +56,10 @@ def serve(request: dict[str, Any], output_fd: int, further: Wire | None) -> None
     following: dict[str, Any] | None = request
     while following is not None:
         request = following
-        # What a task has left running ends with the process that started it.
-        if not _run(request, session, Turn(request, orders), say) or _has_children():
+        if not _run(request, session, Turn(request, orders), say):
+            return
+        # What a task has left running ends with the process that started it, and so does what it has imported.
+        if _has_children() or (request["resident"] is None and session.isolation.is_leaky()):
             return
         say({"type": "finished", "id": request["id"], **_used()})
         following = orders.next_request()
@@ -113,6 +118,7 @@ def _run(
     from .evaluate import Batch
     from .failures import ModelError, describe_failure, print_failure
 
+    session.isolation.restore()
     learn_secrets(request)
     try:
         _open_log(request["log_file"])

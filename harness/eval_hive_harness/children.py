@@ -65,8 +65,8 @@ class Child:
         return self._model == [request.get(key) for key in _OF_THE_MODEL]
 
     def could_take(self, request: dict[str, Any]) -> bool:
-        is_free = self.idle_since is not None and self.stopped_since is None and not self.is_resident
-        return is_free and self.has_model_for(request) and self.record.suits(request)
+        is_free = self.idle_since is not None and self.stopped_since is None and self.kill_at is None
+        return is_free and not self.is_resident and self.has_model_for(request) and self.record.suits(request)
 
     def late_at(self) -> float | None:
         """When it has been stopped, without a request, or in a phase, for too long."""
@@ -116,16 +116,19 @@ class Children:
 
     def start(self, request: dict[str, Any]) -> None:
         """Gives a request to a child that is free for it, or to a new one; or lets it wait for the resident child."""
-        if request.get("resident") is not None:
+        if request["type"] == "plan":
+            self._fork(request)
+            return
+        if request["resident"] is not None:
             self._waiting.append(request)
             self._advance()
             return
         free = (child for child in self._children.values() if child.could_take(request))
-        child = None if request["type"] == "plan" else next(free, None)
-        if child is None:
-            self._fork(request)
-        else:
+        if (child := next(free, None)) is not None:
             self._hand_over(child, request)
+        else:
+            self._dismiss_others(request)
+            self._fork(request)
 
     def go(self, request_id: str) -> None:
         """Tells the child that is held with this request that its turn has come."""
@@ -262,6 +265,12 @@ class Children:
         child.wire.queue(request)
         self.flush(child.wire)
 
+    def _dismiss_others(self, request: dict[str, Any]) -> None:
+        """Those that are free and have another model: what comes now may need their memory."""
+        for child in self._children.values():
+            if child.idle_since is not None and not child.is_resident and not child.has_model_for(request):
+                self._dismiss(child)
+
     def _dismiss(self, child: Child) -> None:
         """The end of its requests."""
         child.wire.close_output()
@@ -320,7 +329,9 @@ class Children:
             self._say_started(child)
             return
         if kind == "finished":
-            if child.is_resident or child.record.is_fit(self._awake.now()):
+            is_fit = child.is_resident or child.record.is_fit(self._awake.now(), message["max_rss_bytes"])
+            # One that is cancelled is on its way out.
+            if is_fit and not child.cancelled:
                 self._finish(child, message)
             else:
                 # It ends, and that is its last word on the request.

@@ -7,13 +7,25 @@ variables, the working directory.
 from __future__ import annotations
 
 import os
+import signal
+import site
 import sys
+import sysconfig
 from typing import Any
 
+import lm_eval
 from lm_eval.api import registry
 
 # By name of what is in them: two folders of lm_eval's own tasks have a module each that registers the same filter.
 _BY_OBJECT = (registry.filter_registry, registry.aggregation_registry, registry.metric_registry)
+# Below these lie modules that mean the same to every task.
+_INSTALLED = tuple(
+    os.path.realpath(path) + os.sep
+    for path in {
+        sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages(),
+        os.path.dirname(lm_eval.__file__), os.path.dirname(__file__),
+    }
+)  # fmt: skip
 # What belongs to a metric's name.
 _OF_METRICS = (registry.metric_agg_registry, registry.higher_is_better_registry)
 
@@ -23,6 +35,21 @@ class Isolation:
 
     def __init__(self) -> None:
         self._is_known = False
+
+    def is_leaky(self) -> bool:
+        """A leaf has imported modules that another one could take for its own, of the same name."""
+        return self._is_known and any(
+            name not in self._modules and not _is_of_a_task(name, module) and not _is_installed(module)
+            for name, module in list(sys.modules.items())
+        )
+
+    def restore(self) -> None:
+        """What is asked for next is read as if no leaf had been there."""
+        if self._is_known:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            self._restore_settings()
 
     def begin_leaf(self, *, another_follows: bool) -> None:
         """Call it when the model is there and before the task is loaded."""
@@ -65,6 +92,11 @@ class Isolation:
 def _is_of_a_task(name: str, module: Any) -> bool:
     # lm_eval marks the files that a `!function` names (tasks/_yaml_loader.py); what they import of its tasks is not marked.
     return hasattr(module, "__mtime__") or name.startswith("lm_eval.tasks.")
+
+
+def _is_installed(module: Any) -> bool:
+    file = getattr(module, "__file__", None)
+    return not isinstance(file, str) or os.path.realpath(file).startswith(_INSTALLED)
 
 
 def _forget_metric(alias: str) -> None:

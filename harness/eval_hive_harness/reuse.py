@@ -5,12 +5,15 @@ touches takes a third of what a short batch costs. A longer one does not notice,
 
 from __future__ import annotations
 
+import resource
 from typing import Any
 
 # A batch that takes longer is the last one of its child.
 _SHORT_S = 30.0
 # Whatever leaks, leaks no further.
 _MAX_BATCHES = 32
+# Beyond what the parent has.
+_MAX_MEMORY_BYTES = 512 << 20
 
 
 def may_be_followed(request: dict[str, Any]) -> bool:
@@ -41,10 +44,12 @@ class Record:
         """A leaf has failed, or can't be trusted."""
         self._has_failed = True
 
-    def is_fit(self, now: float) -> bool:
+    def is_fit(self, now: float, max_rss_bytes: int) -> bool:
         """For another batch, when this one has ended."""
-        is_good = not (self._has_failed or self._is_last)
-        return is_good and self._batches < _MAX_BATCHES and now - self._begun_at <= _SHORT_S
+        if self._has_failed or self._is_last or self._batches >= _MAX_BATCHES:
+            return False
+        parent_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return now - self._begun_at <= _SHORT_S and max_rss_bytes <= parent_bytes + _MAX_MEMORY_BYTES
 
     def suits(self, request: dict[str, Any]) -> bool:
         """Leaves of one name never share a child."""

@@ -61,8 +61,9 @@ class Wire:
         self.send_line(encode(message))
 
     def queue(self, message: dict[str, Any]) -> None:
-        """For the next `flush`."""
-        self._unsent += encode(message)
+        """For the next `flush`; lost when the output is closed."""
+        if self.output is not None:
+            self._unsent += encode(message)
 
     def send_line(self, line: bytes) -> None:
         self._unsent += line

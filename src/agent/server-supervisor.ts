@@ -9,7 +9,7 @@ import { fillPlaceholders } from "./placeholders.ts";
 import { choosePort } from "./ports.ts";
 import { identifyServer } from "./server-identity.ts";
 import { type ServerProcess, startServerProcess } from "./server-process.ts";
-import { findPortOwner } from "./socket-owner.ts";
+import { findPortOwner, watchPortOwner } from "./socket-owner.ts";
 
 /** A look at a server that is not up costs next to nothing, and one that is up and not asked costs GPUs. */
 const startingIntervalMs = 200;
@@ -182,9 +182,10 @@ async function awaitHealth(
 ): Promise<Admission> {
   const local = `http://127.0.0.1:${server.port}`;
   const deadline = clock.monotonic() + spec.max_wait_s * 1000;
+  const findOwner = watchPortOwner(server.port, server.membership);
   let reason = "nothing listens on EH_PORT";
   while (clock.monotonic() < deadline) {
-    const owner = await findPortOwner(server.port, server.membership);
+    const owner = await findOwner();
     signal.throwIfAborted();
     if (owner === "stranger") return { kind: "stranger", port: server.port };
     if (owner !== "nobody") {

@@ -13,7 +13,22 @@ export interface Membership {
 
 /** Who listens on a TCP port of this node. */
 export async function findPortOwner(port: number, us: Membership): Promise<PortOwner> {
-  const inodes = await listeningInodes(port);
+  return await ownerOf(await listeningInodes(port), us);
+}
+
+/** The same, to be asked again and again: what is ours stays so, and all processes are looked at once for it. */
+export function watchPortOwner(port: number, us: Membership): () => Promise<PortOwner> {
+  let ours: ReadonlySet<string> = new Set();
+  return async () => {
+    const inodes = await listeningInodes(port);
+    if (inodes.size > 0 && [...inodes].every((inode) => ours.has(inode))) return "ours";
+    const owner = await ownerOf(inodes, us);
+    if (owner === "ours") ours = inodes;
+    return owner;
+  };
+}
+
+async function ownerOf(inodes: ReadonlySet<string>, us: Membership): Promise<PortOwner> {
   if (inodes.size === 0) return "nobody";
   let hidden = false;
   for (const pid of await membersOf(us)) {

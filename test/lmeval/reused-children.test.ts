@@ -59,6 +59,8 @@ describeOnBench("a child that was quick with its batch", {}, (bench) => {
     ["one of its leaves has failed", "ev_crash"],
     ["one of its leaves is of a Python class", "ev_python"],
     ["it has left a process running", "ev_leftover"],
+    ["it has left a process running that is nobody's", "ev_orphan"],
+    ["it has imported a module that other tasks may mean by another", "ev_helper"],
   ] as const) {
     test(`takes none when ${what}`, async () => {
       const { env } = openStation(await bench.directory());
@@ -82,5 +84,20 @@ describeOnBench("a child that was quick with its batch", {}, (bench) => {
     assert.equal((await run.ended).exit_code, 0);
     assert.deepEqual(endsOf({ messages }), [["ev_generate", "leaf_done"]]);
     assert.notEqual(pidOf({ messages }), pid);
+  });
+
+  test("and ends hears no word that comes too late for it, nor does the harness stumble over it", async () => {
+    const settings = { ...(await bench.settings(["ev_load_error"])), held: true };
+    const run = bench.harness.run(settings, () => run.go());
+    let isOver = false;
+    const ended = run.ended.then(() => {
+      isOver = true;
+    });
+    while (!isOver) {
+      run.go();
+      await bench.harness.ping();
+    }
+    await ended;
+    assert.deepEqual(endsOf(await bench.run(["ev_mc"])), [["ev_mc", "leaf_done"]]);
   });
 });
