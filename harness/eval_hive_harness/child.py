@@ -58,8 +58,8 @@ def serve(request: dict[str, Any], output_fd: int, further: Wire | None) -> None
         request = following
         if not _run(request, session, Turn(request, orders), say):
             return
-        # What a task has left running ends with the process that started it, and so does what it has imported.
-        if _has_children() or (request["resident"] is None and session.isolation.is_leaky()):
+        # What a task has left running ends with the process that started it.
+        if _has_children():
             return
         say({"type": "finished", "id": request["id"], **_used()})
         following = orders.next_request()

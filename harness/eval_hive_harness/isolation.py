@@ -36,13 +36,6 @@ class Isolation:
     def __init__(self) -> None:
         self._is_known = False
 
-    def is_leaky(self) -> bool:
-        """A leaf has imported modules that another one could take for its own, of the same name."""
-        return self._is_known and any(
-            name not in self._modules and not _is_of_a_task(name, module) and not _is_installed(module)
-            for name, module in list(sys.modules.items())
-        )
-
     def restore(self) -> None:
         """What is asked for next is read as if no leaf had been there."""
         if self._is_known:
@@ -90,8 +83,9 @@ class Isolation:
 
 
 def _is_of_a_task(name: str, module: Any) -> bool:
-    # lm_eval marks the files that a `!function` names (tasks/_yaml_loader.py); what they import of its tasks is not marked.
-    return hasattr(module, "__mtime__") or name.startswith("lm_eval.tasks.")
+    # lm_eval marks the files that a `!function` names (tasks/_yaml_loader.py); what they import is not marked, and another
+    # task may mean another file by the same name.
+    return hasattr(module, "__mtime__") or name.startswith("lm_eval.tasks.") or not _is_installed(module)
 
 
 def _is_installed(module: Any) -> bool:
