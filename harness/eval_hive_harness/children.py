@@ -14,90 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 from .child import become_child, serve
-from .reuse import Record
+from .child_state import CLASS_OF_TIMED_PHASE, NAP_S, Awake, Child
 from .wire import Wire
 
 # From TERM to KILL.
 _GRACE_S = 2.0
 # For a child that takes too long: to write down where it is.
 _LAST_WORDS_S = 1.0
-# A stopped child (SIGSTOP) that nobody continues.
-_STOPPED_S = 30.0
-# A child without a request, before it is ended.
-_IDLE_S = 5.0
-# What is timed is looked at so often at least; a pause that was much longer was one of this process itself.
-_NAP_S = 5.0
-# What a leaf that does not get done with a phase has failed with. Requests have timeouts of their own.
-_CLASS_OF_TIMED_PHASE = {"loading": "load", "scoring": "metric"}
 _LEAF_FAILURES = ("leaf_invalid", "leaf_failed", "error")
 _LEAF_ENDS = ("leaf_done", *_LEAF_FAILURES)
-# A child keeps a model that was loaded by these.
-_OF_THE_MODEL = ("resident", "evaluation", "env", "engine")
-
-
-class Child:
-    """A forked process and the request in its hands: the one that it was made for, or another; between two it has none."""
-
-    def __init__(self, pid: int, wire: Wire, request: dict[str, Any]) -> None:
-        self.pid = pid
-        self.wire = wire
-        self.request: dict[str, Any] | None = request
-        # A request that is only sent may still be given to another child.
-        self.has_taken = True
-        self.is_resident = request.get("resident") is not None
-        self.leaf: str | None = None
-        self.cancelled = False
-        self.answered = False
-        self.cpu_s = 0.0
-        self.kill_at: float | None = None
-        # Of the leaf; instants of `Awake`.
-        self.phase: str | None = None
-        self.phase_since = 0.0
-        self.stopped_since: float | None = None
-        # Since when it has no request.
-        self.idle_since: float | None = None
-        self.record = Record()
-        self.was_stopped = False
-        self.was_late = False
-        self._model = [request.get(key) for key in _OF_THE_MODEL]
-
-    def has_model_for(self, request: dict[str, Any]) -> bool:
-        return self._model == [request.get(key) for key in _OF_THE_MODEL]
-
-    def could_take(self, request: dict[str, Any]) -> bool:
-        is_free = self.idle_since is not None and self.stopped_since is None and self.kill_at is None
-        return is_free and not self.is_resident and self.has_model_for(request) and self.record.suits(request)
-
-    def late_at(self) -> float | None:
-        """When it has been stopped, without a request, or in a phase, for too long."""
-        if self.stopped_since is not None:
-            return self.stopped_since + _STOPPED_S
-        if self.idle_since is not None and not self.is_resident:
-            return self.idle_since + _IDLE_S
-        if self.leaf is None or self.request is None or self.phase not in _CLASS_OF_TIMED_PHASE:
-            return None
-        return self.phase_since + self.request["phase_timeout_s"]
-
-    def signal(self, number: int) -> None:
-        """To the whole group; to the process alone as long as it has not founded one."""
-        try:
-            os.killpg(self.pid, number)
-        except ProcessLookupError:
-            os.kill(self.pid, number)
-
-
-class Awake:
-    """Seconds for which this process was awake: while it is itself stopped, nobody else is late."""
-
-    def __init__(self) -> None:
-        self._looked_at = time.monotonic()
-        self._seconds = 0.0
-
-    def now(self) -> float:
-        at = time.monotonic()
-        self._seconds += min(at - self._looked_at, 2 * _NAP_S)
-        self._looked_at = at
-        return self._seconds
 
 
 class Children:
@@ -187,7 +112,7 @@ class Children:
             if child.kill_at is not None:
                 waits.append(child.kill_at - time.monotonic())
             elif (late_at := child.late_at()) is not None:
-                waits.append(min(late_at - now, _NAP_S))
+                waits.append(min(late_at - now, NAP_S))
         return max(0.0, min(waits)) if waits else None
 
     def enforce(self) -> None:
@@ -231,7 +156,7 @@ class Children:
         assert child.request is not None and child.phase is not None
         limit_s = child.request["phase_timeout_s"]
         message = {
-            "class": _CLASS_OF_TIMED_PHASE[child.phase],
+            "class": CLASS_OF_TIMED_PHASE[child.phase],
             "permanent": False,
             "message": f"{child.phase.capitalize()} took longer than {limit_s / 60:g} minutes; the log of the harness says "
             "where it stood. If it needs longer, raise eval.phase_timeout_minutes",

@@ -11,8 +11,8 @@ import sys
 sys.argv = sys.argv[2:]
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(sys.argv[0]))))
 
-from eval_hive_harness import children  # noqa: E402
+from eval_hive_harness import child_state  # noqa: E402
 
-children._STOPPED_S = 0.5
+child_state._STOPPED_S = 0.5
 
 runpy.run_path(sys.argv[0], run_name="__main__")
