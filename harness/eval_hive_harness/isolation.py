@@ -8,24 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
-import site
 import sys
-import sysconfig
 from typing import Any
 
-import lm_eval
 from lm_eval.api import registry
 
 # By name of what is in them: two folders of lm_eval's own tasks have a module each that registers the same filter.
 _BY_OBJECT = (registry.filter_registry, registry.aggregation_registry, registry.metric_registry)
-# Below these lie modules that mean the same to every task.
-_INSTALLED = tuple(
-    os.path.realpath(path) + os.sep
-    for path in {
-        sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages(),
-        os.path.dirname(lm_eval.__file__), os.path.dirname(__file__),
-    }
-)  # fmt: skip
 # What belongs to a metric's name.
 _OF_METRICS = (registry.metric_agg_registry, registry.higher_is_better_registry)
 
@@ -42,6 +31,7 @@ class Isolation:
             signal.setitimer(signal.ITIMER_REAL, 0)
             for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
+            self._forget_modules()
             self._restore_settings()
 
     def begin_leaf(self, *, another_follows: bool) -> None:
@@ -60,10 +50,12 @@ class Isolation:
         self._path = list(sys.path)
 
     def _forget_modules(self) -> None:
+        # A folder that a task has added to the path: another task may mean another file by the same name.
+        added = tuple(os.path.realpath(path) + os.sep for path in sys.path if path not in self._path)
         forgotten = {
             name
-            for name, module in sys.modules.items()
-            if name not in self._modules and _is_of_a_task(name, module)
+            for name, module in list(sys.modules.items())
+            if name not in self._modules and (_is_of_a_task(name, module) or _is_below(added, module))
         }
         for name in forgotten:
             del sys.modules[name]
@@ -83,14 +75,15 @@ class Isolation:
 
 
 def _is_of_a_task(name: str, module: Any) -> bool:
-    # lm_eval marks the files that a `!function` names (tasks/_yaml_loader.py); what they import is not marked, and another
-    # task may mean another file by the same name.
-    return hasattr(module, "__mtime__") or name.startswith("lm_eval.tasks.") or not _is_installed(module)
+    # lm_eval marks the files that a `!function` names (tasks/_yaml_loader.py); what they import of its tasks is not marked.
+    return hasattr(module, "__mtime__") or name.startswith("lm_eval.tasks.")
 
 
-def _is_installed(module: Any) -> bool:
+def _is_below(folders: tuple[str, ...], module: Any) -> bool:
     file = getattr(module, "__file__", None)
-    return not isinstance(file, str) or os.path.realpath(file).startswith(_INSTALLED)
+    # A package without __init__.py has no file.
+    places = [file] if isinstance(file, str) else list(getattr(module, "__path__", ()))
+    return bool(folders) and any(os.path.realpath(place).startswith(folders) for place in places)
 
 
 def _forget_metric(alias: str) -> None:

@@ -23,7 +23,8 @@ export function watchPortOwner(port: number, us: Membership): () => Promise<Port
     const inodes = await listeningInodes(port);
     if (inodes.size > 0 && [...inodes].every((inode) => ours.has(inode))) return "ours";
     const owner = await ownerOf(inodes, us);
-    if (owner === "ours") ours = inodes;
+    // Of several, one may be a stranger's.
+    if (owner === "ours" && inodes.size === 1) ours = inodes;
     return owner;
   };
 }
